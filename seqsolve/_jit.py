@@ -1,0 +1,39 @@
+"""Compile a kernel with numba; keep it on disk where that is possible and quietly go without where it is not."""
+
+from numba import njit
+from numba.core.caching import FunctionCache
+
+
+class _ForgivingCache(FunctionCache):
+    """numba's disk cache, in which an unreadable or unwritable folder means "compile again", not an error."""
+
+    def load_overload(self, sig, target_context):
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # a truncated or foreign cache file raises almost anything
+            return None
+
+    def save_overload(self, sig, data):
+        try:
+            super().save_overload(sig, data)
+        except OSError:  # read-only install, full disk, folder removed since the probe
+            return
+
+
+def kernel(function=None, /, *, fastmath=False, **options):
+    """``numba.njit(nogil=True)`` with a disk cache that can be missing.
+
+    Pass `fastmath` a set of flags out of {"reassoc", "contract", "nsz", "arcp"}; never True, which breaks NaN checks.
+    """
+    if function is None:
+        return lambda f: kernel(f, fastmath=fastmath, **options)
+    if fastmath is True:
+        raise ValueError(
+            "fastmath=True lets the compiler assume that there is no NaN; name the flags instead"
+        )
+    dispatcher = njit(nogil=True, fastmath=fastmath, error_model="numpy", **options)(function)
+    try:
+        dispatcher._cache = _ForgivingCache(function)
+    except (RuntimeError, OSError):  # numba found no folder that it may write to
+        pass
+    return dispatcher
