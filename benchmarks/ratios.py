@@ -1,7 +1,7 @@
 """Race several implementations of one job in turn, and report ratios of medians with quartiles.
 
-The machine may be shared and noisy, so a duration alone says little. In every round each contender runs once, in an order
-that rotates; a ratio is formed within each round, and the median over the rounds is what is quoted.
+The machine may be shared and noisy, so a duration alone says little. In every round each contender runs once, in an
+order that rotates; a ratio is formed within each round, and the median over the rounds is what is quoted.
 """
 
 import gc

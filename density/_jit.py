@@ -28,9 +28,7 @@ def kernel(function=None, /, *, fastmath=False, **options):
     if function is None:
         return lambda f: kernel(f, fastmath=fastmath, **options)
     if fastmath is True:
-        raise ValueError(
-            "fastmath=True lets the compiler assume that there is no NaN; name the flags instead"
-        )
+        raise ValueError("fastmath=True lets the compiler assume that there is no NaN; name the flags instead")
     dispatcher = njit(nogil=True, fastmath=fastmath, error_model="numpy", **options)(function)
     try:
         dispatcher._cache = _ForgivingCache(function)

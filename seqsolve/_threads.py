@@ -30,13 +30,9 @@ def resolve_workers(workers: int | None) -> int:
     try:
         workers = index(workers)
     except TypeError:
-        raise TypeError(
-            f"workers={workers!r} is not an integer; pass a number of threads, or None for all"
-        ) from None
+        raise TypeError(f"workers={workers!r} is not an integer; pass a number of threads, or None for all") from None
     if workers == 0 or workers < -cores:
-        raise ValueError(
-            f"workers={workers} asks for no thread; pass workers>=1, or None for all {cores} cores"
-        )
+        raise ValueError(f"workers={workers} asks for no thread; pass workers>=1, or None for all {cores} cores")
     return workers if workers > 0 else workers + cores + 1
 
 
@@ -51,7 +47,7 @@ def thread_map(function: Callable[[T], R], jobs: Iterable[T], workers: int) -> l
 
 @contextmanager
 def blas_threads(count: int):
-    """Hold every BLAS of the process to `count` threads inside the block: more threads than cores is 2-4 times slower."""
+    """Hold every BLAS of the process to `count` threads; more threads than cores run 2-4 times slower."""
     pid = os.getpid()
     if pid not in _controllers:
         import scipy.linalg  # noqa: F401  (scipy brings a BLAS of its own, which must be loaded to be found)

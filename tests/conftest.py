@@ -23,9 +23,7 @@ def _source_hash() -> str:
 
 # numba's disk cache of a kernel goes stale when a kernel that it calls changes in another file, and a stale kernel
 # returns wrong numbers. A folder named after all sources cannot be stale. Set before anything imports numba.
-os.environ.setdefault(
-    "NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"triskele-numba-{_source_hash()}")
-)
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"triskele-numba-{_source_hash()}"))
 
 from hypothesis import HealthCheck, settings  # noqa: E402
 
