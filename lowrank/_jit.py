@@ -1,5 +1,7 @@
 """Compile a kernel with numba; keep it on disk where that is possible and quietly go without where it is not."""
 
+from contextlib import suppress
+
 from numba import njit
 from numba.core.caching import FunctionCache
 
@@ -11,13 +13,13 @@ class _ForgivingCache(FunctionCache):
         try:
             return super().load_overload(sig, target_context)
         except Exception:  # a truncated or foreign cache file raises almost anything
+            with suppress(Exception):
+                self.flush()  # an empty index, so that the kernel compiled next can be saved
             return None
 
     def save_overload(self, sig, data):
-        try:
+        with suppress(OSError):  # read-only install, full disk, folder removed since the probe
             super().save_overload(sig, data)
-        except OSError:  # read-only install, full disk, folder removed since the probe
-            return
 
 
 def kernel(function=None, /, *, fastmath=False, **options):
@@ -30,8 +32,6 @@ def kernel(function=None, /, *, fastmath=False, **options):
     if fastmath is True:
         raise ValueError("fastmath=True lets the compiler assume that there is no NaN; name the flags instead")
     dispatcher = njit(nogil=True, fastmath=fastmath, error_model="numpy", **options)(function)
-    try:
+    with suppress(RuntimeError, OSError):  # numba found no folder that it may write to
         dispatcher._cache = _ForgivingCache(function)
-    except (RuntimeError, OSError):  # numba found no folder that it may write to
-        pass
     return dispatcher

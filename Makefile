@@ -1,0 +1,76 @@
+# The two commands of a new machine:  make tour   and   make test.  Each sets everything up first.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+UV     := $(shell command -v uv 2>/dev/null)
+
+# Without byte code every Python process starts three times slower, so a global switch against it does not hold here.
+unexport PYTHONDONTWRITEBYTECODE
+ifneq ($(strip $(PIP_FIND_LINKS)),)
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+endif
+
+ifneq ($(UV),)
+MAKE_VENV = $(UV) venv --quiet --clear --seed --python "$(PYTHON)" "$(VENV)"
+INSTALL   = $(UV) pip install --quiet --python "$(BIN)/python" --constraint constraints.txt
+else
+MAKE_VENV = $(PYTHON) -m venv --clear "$(VENV)"
+INSTALL   = "$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+endif
+
+.PHONY: help setup tour test lint format bench docs fuzz clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make tour    the main job of all three packages on real data; writes build/tour/index.html"
+	@echo "make test    all tests"
+	@echo "make lint    ruff and the type checker"
+	@echo "make bench   asv benchmarks of this commit and their report, build/bench/index.html (QUICK=1: under 3 minutes)"
+	@echo "make fuzz    the property tests with 2000 examples each"
+	@echo "make docs    the manual"
+	@echo "make clean   forget the environment and everything built"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Triskele needs Python 3.11 or newer; say which one with  make PYTHON=python3.12 ..."; exit 1; }
+	$(MAKE_VENV)
+	$(INSTALL) --editable ".[test,tour]"
+	@touch $@
+
+tour: $(STAMP)
+	"$(BIN)/python" examples/tour
+
+test: $(STAMP)
+	"$(BIN)/python" -m pytest $(TESTS)
+
+lint: $(STAMP)
+	"$(BIN)/ruff" check .
+	"$(BIN)/ruff" format --check .
+	"$(BIN)/basedpyright" --pythonpath "$(BIN)/python"
+
+format: $(STAMP)
+	"$(BIN)/ruff" check --fix .
+	"$(BIN)/ruff" format .
+
+bench: $(STAMP)
+	$(INSTALL) --editable ".[test,tour,bench]"
+ifdef QUICK
+	"$(BIN)/python" -m benchmarks --quick
+else
+	"$(BIN)/asv" machine --yes
+	"$(BIN)/asv" run --python=same --set-commit-hash "$$(git rev-parse HEAD)"
+	"$(BIN)/python" -m benchmarks
+endif
+
+fuzz: $(STAMP)
+	HYPOTHESIS_PROFILE=nightly "$(BIN)/python" -m pytest -k "law" $(TESTS)
+
+docs:
+	@echo "The manual is not written yet: README.md and the docstrings (python -m pydoc lowrank) are the documentation so far."
+
+clean:
+	rm -rf "$(VENV)" build dist .asv
