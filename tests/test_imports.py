@@ -84,4 +84,4 @@ def test_a_function_wins_over_the_file_of_the_same_name(package):
 def test_an_unknown_name_is_an_attribute_error(package):
     module = __import__(package)
     with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'no_such_name'"):
-        module.no_such_name  # noqa: B018
+        module.no_such_name
