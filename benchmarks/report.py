@@ -16,7 +16,8 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #eceaf2; --soft: #a5a2b2; --paper: #17161b; --line: #34323c;
         --ours: #2dd4bf; --peer: #fb923c; --band: #221f29; } }
 * { box-sizing: border-box } body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem;
-  background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif } h1 { line-height: 1.15; margin: .2rem 0 }
+  background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif }
+h1 { line-height: 1.15; margin: .2rem 0 }
 h2 { margin: 2.2rem 0 .3rem; font-size: 1.15rem } p, .soft { color: var(--soft) } .scroll { overflow-x: auto }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .92rem }
 th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap }
