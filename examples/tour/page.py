@@ -92,7 +92,7 @@ main,header{{max-width:1180px;margin:0 auto;padding:0 1.1rem}} header{{padding-t
 align-items:center}} h1{{font-size:clamp(1.6rem,4.5vw,2.6rem);line-height:1.1;margin:0;letter-spacing:-.01em}}
 header p{{margin:.35rem 0 0;color:{SOFT}}} section{{margin-top:3rem;border-top:3px solid var(--hue);padding-top:1.1rem}}
 h2{{font-size:clamp(1.3rem,3.2vw,1.8rem);line-height:1.2;margin:.1rem 0 .4rem}} .package{{color:var(--hue);
-font:700 .82rem/1 ui-monospace,Menlo,Consolas,monospace;letter-spacing:.06em}} 
+font:700 .82rem/1 ui-monospace,Menlo,Consolas,monospace;letter-spacing:.06em}}
 .lead{{max-width:68ch;margin:.2rem 0 1rem}}
 table{{border-collapse:collapse;width:100%;font-size:.95rem;font-variant-numeric:tabular-nums}}
 td{{padding:.42rem .8rem .42rem 0;border-bottom:1px solid {LINE};vertical-align:top}}
