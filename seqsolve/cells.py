@@ -1,0 +1,195 @@
+"""The cells that have a fused kernel: their weights, and a whole layer run in order, step by step.
+
+A layer of torch's own loop spends microseconds a step on dispatch. Here the input part W x + b is one GEMM outside
+the loop (in pieces that stay in cache) and the rest of a step is one kernel that keeps everything in registers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from ._threads import thread_map
+
+GATES = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
+_SIGMOID = {"rnn_tanh": (False,), "rnn_relu": (False,), "gru": (True, True, False), "lstm": (True, True, False, True)}
+_PIECE = 1 << 20  # bytes of gates at a time: enough to amortise a GEMM call, and they stay in the L2 cache
+_WORTH_A_THREAD = 5e-4  # seconds of work that pay for one more thread: starting one costs about 1e-4
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One direction of one layer, as torch stores it; a missing bias is zero.
+
+    w_ih : (gates * H, inputs).  w_hh : (gates * H, R).  b_ih, b_hh : (gates * H,) or None.
+    w_hr : (R, H) projection of an LSTM, or None, and then R = H.
+    """
+
+    kind: str
+    w_ih: np.ndarray
+    w_hh: np.ndarray
+    b_ih: np.ndarray | None = None
+    b_hh: np.ndarray | None = None
+    w_hr: np.ndarray | None = None
+
+    @property
+    def hidden(self) -> int:
+        """H, the units of the cell."""
+        return self.w_hh.shape[0] // GATES[self.kind]
+
+    @property
+    def recurrent(self) -> int:
+        """R, the size of the output and of what is fed back."""
+        return self.w_hh.shape[1]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where step t of sequence b lies: row start[t] + b. start has T + 1 entries; lengths are descending."""
+
+    start: np.ndarray
+    lengths: np.ndarray
+
+    @classmethod
+    def padded(cls, steps: int, batch: int) -> Layout:
+        return cls(np.arange(0, (steps + 1) * batch, batch) if batch else np.zeros(steps + 1, int), np.full(batch, steps))
+
+    @classmethod
+    def packed(cls, batch_sizes: np.ndarray) -> Layout:
+        """The layout of a PackedSequence: batch_sizes[t] sequences are still running at step t."""
+        sizes = np.asarray(batch_sizes, dtype=np.int64)
+        lengths = np.searchsorted(-sizes, -np.arange(sizes[0]), side="left")
+        return cls(np.concatenate([[0], np.cumsum(sizes)]), lengths)
+
+
+@cache
+def _register_bytes() -> int:
+    """64 where the machine has 512-bit registers, else 32."""
+    from llvmlite import binding
+
+    return 64 if binding.get_host_cpu_features().get("avx512f") else 32
+
+
+def lanes_for(units: int, dtype: np.dtype) -> tuple[int, ...]:
+    """A tuple as long as a vector register is wide: the narrowest that does not leave more padding than it must."""
+    widest = _register_bytes() // dtype.itemsize
+    if units <= 4:
+        return (0,) * 4
+    half = widest // 2
+    if half >= 4 and units <= 4 * widest and -(-units // half) % 2:
+        return (0,) * half
+    return (0,) * widest
+
+
+def step_seconds(kind: str, H: int, R: int, dtype: np.dtype) -> float:
+    """About how long one step of one sequence takes in the fused loop: latency, then the matrix from cache."""
+    return 5e-8 + GATES[kind] * H * R * dtype.itemsize / 1e11
+
+
+class Track:
+    """One direction of one layer with its weights packed and its state, which advances piece by piece."""
+
+    def __init__(self, weights: Weights, h: np.ndarray, c: np.ndarray | None, *, backwards=False, column=0):
+        from . import _kernels
+
+        self._kernels = _kernels
+        kind, H, R = weights.kind, weights.hidden, weights.recurrent
+        dtype, gates, halves = weights.w_hh.dtype, GATES[kind], _SIGMOID[kind]
+        self.lanes = lanes = lanes_for(H, dtype)
+        L = len(lanes)
+        tiles, outputs = -(-H // L), -(-R // L)
+        N = tiles * gates * L
+        self.run = {"gru": _kernels.gru, "lstm": _kernels.lstm}.get(kind, _kernels.rnn)
+        self.variant = (backwards, kind == "rnn_relu")
+        self.column, self.recurrent, self.backwards = column, R, backwards
+
+        self.W = np.zeros((weights.w_ih.shape[1], N), dtype)
+        _kernels.pack(lanes, weights.w_ih, halves, gates * L, N, self.W.reshape(-1))
+        self.U = np.zeros(N * R, dtype)
+        _kernels.pack(lanes, weights.w_hh, halves, R * gates * L, gates * L, self.U)
+        self.bias = np.zeros(N, dtype)
+        self.inner = np.zeros(tiles * L, dtype)  # b_hn of a GRU, which the reset gate multiplies
+        if weights.b_ih is not None and weights.b_hh is not None:
+            outer = weights.b_hh
+            if kind == "gru":
+                self.inner[:H] = outer[2 * H :]
+                outer = outer.copy()
+                outer[2 * H :] = 0
+            _kernels.pack(lanes, (weights.b_ih + outer)[:, None], halves, gates * L, N, self.bias)
+        self.Whr = np.zeros(0, dtype)
+        if weights.w_hr is not None:
+            self.Whr = np.zeros(outputs * L * H, dtype)
+            _kernels.pack(lanes, weights.w_hr, (False,), H * L, L, self.Whr)
+        self.h = np.zeros((len(h), outputs * L), dtype)
+        self.h[:, :R] = h
+        self.c = np.zeros((len(h), tiles * L), dtype)
+        if c is not None:
+            self.c[:, :H] = c
+        self.hidden = H
+        self.seconds = step_seconds(kind, H, R, dtype)
+
+    def gates(self, x: torch.Tensor, layout: Layout, first: int, last: int) -> np.ndarray:
+        """W x + b for the rows of steps first..last, as one flat array."""
+        if last - first < len(layout.start) - 1:
+            x = x[int(layout.start[first]) : int(layout.start[last])]
+        return torch.addmm(torch.from_numpy(self.bias), x, torch.from_numpy(self.W)).numpy().reshape(-1)
+
+    def advance(self, gates, layout: Layout, first: int, last: int, low: int, high: int, out: np.ndarray) -> None:
+        """Steps first..last of the sequences low..high; the new states go to their rows of `out`."""
+        width = out.shape[1]
+        span = (first, last, int(layout.start[first]), low, high, width, self.column, self.recurrent)
+        flat = out.reshape(-1)
+        self.run(
+            self.lanes, self.variant, gates, layout.start, layout.lengths,
+            self.U, self.inner, self.h, self.c, self.Whr, flat, span,
+        )  # fmt: skip
+
+    def final(self) -> tuple[np.ndarray, np.ndarray]:
+        """h and c where each sequence ended."""
+        return self.h[:, : self.recurrent], self.c[:, : self.hidden]
+
+
+def run_layer(tracks: list[Track], x: torch.Tensor, layout: Layout, out: np.ndarray, workers: int) -> None:
+    """Advance every track (one, or two of a bidirectional layer) over the rows of x, threads over sequences.
+
+    Memory: one piece of gates for each track, whatever T is.
+    """
+    batch, rows = len(layout.lengths), len(x)
+    seconds = rows * len(tracks) * tracks[0].seconds
+    workers = min(workers, len(tracks) * batch, 1 + int(seconds / _WORTH_A_THREAD))
+    if workers <= 1:
+        for track in tracks:
+            pieces = _pieces(layout, rows, track.W.shape[1] * out.itemsize, _PIECE)
+            for first, last in reversed(pieces) if track.backwards else pieces:
+                gates = track.gates(x, layout, first, last)
+                track.advance(gates, layout, first, last, 0, batch, out)
+        return
+    pieces = _pieces(layout, rows, tracks[0].W.shape[1] * out.itemsize, max(_PIECE, _PIECE * rows // 8))
+    cuts = [batch * k // workers for k in range(workers + 1)]
+
+    def go(job):
+        track, gates, first, last, low, high = job
+        track.advance(gates, layout, first, last, low, high, out)
+
+    for k in range(len(pieces)):
+        jobs = []
+        for track in tracks:
+            first, last = pieces[-1 - k] if track.backwards else pieces[k]
+            gates = track.gates(x, layout, first, last)
+            jobs += [(track, gates, first, last, low, high) for low, high in pairwise(cuts) if low < high]
+        thread_map(go, jobs, workers)
+
+
+def _pieces(layout: Layout, rows: int, bytes_a_row: int, size: int) -> list[tuple[int, int]]:
+    """Cut time so that a piece of gates has about `size` bytes."""
+    steps = len(layout.start) - 1
+    count = min(steps, -(-rows * bytes_a_row // size))
+    if count <= 1:
+        return [(0, steps)]
+    inner = np.searchsorted(layout.start, np.linspace(0, rows, count + 1)[1:-1])
+    cuts = sorted({0, steps, *inner.tolist()})
+    return list(pairwise(cuts))

@@ -1,0 +1,337 @@
+"""Drop-in replacements of nn.RNN, nn.GRU and nn.LSTM that run one fused loop where it wins, torch where that does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from ._threads import resolve_workers
+from .cells import Layout, Track, Weights, run_layer
+from .dispatch import choose
+from .results import Certificate, Report, Status
+
+_METHODS = ("auto", "sequential", "torch")
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def parallelize(module: nn.Module, *, method: str = "auto", workers: int | None = None) -> nn.Module:
+    r"""A faster drop-in for a recurrent module, with the same parameters, signature and outputs.
+
+    .. math:: h_t = f(h_{t-1}, x_t),\quad t = 1..T
+
+    is computed step by step in one fused loop, in place of one operator call after another. The result shares its
+    parameters with `module` (training one trains the other), is an instance of the same torch class, and has the same
+    ``state_dict``; ``deepcopy``, ``pickle``, ``train``, ``eval`` and ``to`` work as before. After a call, ``.report``
+    says what was done and why, with a certificate.
+
+    Parameters
+    ----------
+    module : nn.RNN, nn.GRU or nn.LSTM with any constructor flags.
+    method : "auto" takes the faster of the two, by a measured rule (`seqsolve.dispatch`); "sequential" insists on the
+        fused loop and raises where it cannot run; "torch" always calls torch's own.
+    workers : threads over the sequences of a batch and the directions of a bidirectional layer; None is torch's own
+        number of threads (``torch.get_num_threads``).
+
+    Returns
+    -------
+    nn.Module
+        An instance of nn.RNN, nn.GRU or nn.LSTM whose ``forward`` takes tensors of 2 or 3 dimensions or a
+        PackedSequence, and the initial state.
+
+    Raises
+    ------
+    TypeError
+        If `module` is not exactly an nn.RNN, nn.GRU or nn.LSTM.
+    ValueError
+        If `method` is unknown. In a call: if method="sequential" cannot serve the input; else whatever torch raises.
+
+    Notes
+    -----
+    float16 and bfloat16 are computed in float32 and returned as given. Where gradients are needed, the forward pass is
+    the fused loop and the backward pass is torch's own, which repeats the forward pass then: a call whose gradient is
+    never asked for costs nothing more. Dropout in training, autocast, ``torch.compile``, functorch transforms and
+    devices other than the CPU go to torch as a whole. Weights are read afresh in every call.
+
+    Complexity
+    ----------
+    Time O(T B gates H^2), memory one piece of gates (about 1 MB) beyond the output, whatever T is.
+
+    Examples
+    --------
+    >>> import torch, seqsolve as sq
+    >>> gru = torch.nn.GRU(4, 8)
+    >>> fast = sq.parallelize(gru)
+    >>> x = torch.linspace(-1, 1, 400).reshape(100, 1, 4)
+    >>> with torch.inference_mode():
+    ...     y, h = fast(x)
+    ...     bool((y - gru(x)[0]).abs().max() < 1e-6)
+    True
+    >>> fast.report.method, fast.report.certificate.ok
+    ('sequential', True)
+    """
+    if method not in _METHODS:
+        raise ValueError(f"method={method!r} is unknown; parallelize takes {', '.join(map(repr, _METHODS))}")
+    if workers is not None:
+        resolve_workers(workers)
+    target = {nn.RNN: FusedRNN, nn.GRU: FusedGRU, nn.LSTM: FusedLSTM}.get(type(module), type(module))
+    if not issubclass(target, _Fused):
+        raise TypeError(
+            f"parallelize takes nn.RNN, nn.GRU or nn.LSTM, got {type(module).__module__}.{type(module).__qualname__};"
+            " wrap the recurrent modules inside it one by one"
+        )
+    state = module.__getstate__() if hasattr(module, "__getstate__") else module.__dict__
+    fast = target.__new__(target)
+    fast.__setstate__({k: v.copy() if isinstance(v, dict | list) else v for k, v in state.items()})
+    fast._settings = (method, workers)
+    fast._record = None
+    return fast
+
+
+class _Fused:
+    """The part of the drop-ins that is common to all three; torch's class follows it in the bases."""
+
+    _settings: tuple[str, int | None] = ("auto", None)
+    _record: Any = None
+
+    @property
+    def report(self) -> Report:
+        """What the last call did, why, and how far its outputs can be trusted."""
+        if self._record is None:
+            raise RuntimeError("there is no report before the first call of the module")
+        return self._record.report()
+
+    def forward(self, input, hx=None):
+        """As torch's own forward."""
+        method, workers = self._settings
+        call = _Call.read(self, input, hx)
+        if isinstance(call, str):
+            if method == "sequential" and call != _MALFORMED:
+                raise ValueError(f"method='sequential' cannot run here: {call}; use method='auto'")
+            return self._torch(input, hx, call)
+        threads = torch.get_num_threads() if workers is None else resolve_workers(workers)
+        fused, reason = choose(self._kind, call.hidden, call.batch, call.steps, call.dtype, threads)
+        if method == "torch" or (method == "auto" and not fused):
+            return self._torch(input, hx, "asked for" if method == "torch" else reason)
+        self.__dict__["_record"] = _Record("sequential", reason if method == "auto" else "asked for", call.steps, threads)
+        tensors = [call.data, *call.hx, *call.weights]
+        if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+            result = _Replay.apply(call, threads, self._record, *tensors)
+        else:
+            result = call.run(threads, self._record)
+        return call.finish(result)
+
+    def _torch(self, input, hx, reason):
+        result = super().forward(input, hx)  # type: ignore[misc]
+        if not torch.compiler.is_compiling():
+            output = result[1][0] if isinstance(result[1], tuple) else result[1]
+            self.__dict__["_record"] = _Record("torch", reason, 0, torch.get_num_threads(), output)
+        return result
+
+    @property
+    def _kind(self) -> str:
+        return self.mode.lower()  # type: ignore[attr-defined]
+
+    def __getstate__(self):
+        state = super().__getstate__()  # type: ignore[misc]
+        state["_record"] = None
+        return state
+
+
+class FusedRNN(_Fused, nn.RNN):
+    """nn.RNN by one fused loop; made by `parallelize`."""
+
+
+class FusedGRU(_Fused, nn.GRU):
+    """nn.GRU by one fused loop; made by `parallelize`."""
+
+
+class FusedLSTM(_Fused, nn.LSTM):
+    """nn.LSTM by one fused loop; made by `parallelize`."""
+
+
+_MALFORMED = "torch checks and reports what is wrong with the arguments"
+
+
+class _Call:
+    """One call of a drop-in: the arguments in the shape that kernels take, and the way back."""
+
+    def __init__(self, module, data, hx, layout, batch_sizes, indices, shape):
+        self.module, self.data, self.hx, self.layout = module, data, hx, layout
+        self.batch_sizes, self.indices, self.shape = batch_sizes, indices, shape
+        self.dtype, self.hidden = data.dtype, module.hidden_size
+        self.batch, self.steps = len(layout.lengths), len(layout.start) - 1
+        self.weights = list(module._flat_weights)
+        self.setup = (module.bias, module.num_layers, module.dropout, module.training, module.bidirectional)
+        self.kind, self.proj = module._kind, module.proj_size
+
+    @classmethod
+    def read(cls, module, input, hx) -> _Call | str:
+        """The call in one shape, or the reason why torch has to take it."""
+        if torch.compiler.is_compiling():
+            return "torch.compile traces torch's own module"
+        packed = isinstance(input, PackedSequence)
+        data = input.data if packed else input
+        lstm = isinstance(module, nn.LSTM)
+        if not isinstance(data, Tensor) or data.dim() not in ((2,) if packed else (2, 3)):
+            return _MALFORMED
+        states = () if hx is None else tuple(hx) if lstm else (hx,)
+        if not all(isinstance(t, Tensor) for t in states) or len(states) not in (0, 1 + lstm):
+            return _MALFORMED
+        weights = module._flat_weights
+        everything = [data, *states, *weights]
+        if any(type(t) not in (Tensor, nn.Parameter) for t in everything):
+            return "a tensor subclass"
+        if not all(t.is_cpu for t in everything):
+            return f"the data are on {data.device}, and the fused loop runs on the CPU"
+        dtype = data.dtype
+        if not all(t.dtype == dtype for t in everything) or dtype not in _FLOATS:
+            return _MALFORMED
+        if torch.is_autocast_enabled("cpu"):
+            return "autocast is on"
+        if getattr(torch._C, "_are_functorch_transforms_active", bool)():
+            return "a functorch transform is active"
+        if module.training and module.dropout > 0 and module.num_layers > 1:
+            return "dropout is active in training"
+        if any(t.layout != torch.strided or t.is_conj() for t in everything):
+            return "a layout that is not strided"
+        return cls._shaped(module, input, data, states, packed)
+
+    @classmethod
+    def _shaped(cls, module, input, data, states, packed) -> _Call | str:
+        batch_sizes, indices, shape = None, None, None
+        if packed:
+            batch_sizes, indices = input.batch_sizes, (input.sorted_indices, input.unsorted_indices)
+            batch, steps = int(batch_sizes[0]), len(batch_sizes)
+        else:
+            shape = data.dim()
+            if shape == 2:
+                data, states = data.unsqueeze(1), tuple(t.unsqueeze(1) if t.dim() == 2 else t[None] for t in states)
+            elif module.batch_first:
+                data = data.transpose(0, 1)
+            steps, batch = data.shape[:2]
+        R = module.proj_size or module.hidden_size
+        tracks = module.num_layers * (2 if module.bidirectional else 1)
+        expected = [(tracks, batch, R), (tracks, batch, module.hidden_size)]
+        if data.shape[-1] != module.input_size or not steps or not batch:
+            return _MALFORMED
+        if any(tuple(t.shape) != e for t, e in zip(states, expected)):
+            return _MALFORMED
+        if indices is not None and indices[0] is not None:
+            states = tuple(t.index_select(1, indices[0]) for t in states)
+        layout = Layout.packed(batch_sizes.numpy()) if batch_sizes is not None else Layout.padded(steps, batch)
+        return cls(module, data, list(states), layout, batch_sizes, indices, shape)
+
+    def run(self, threads: int, record) -> tuple[Tensor, ...]:
+        """All layers by the fused loop: (output, h) or (output, h, c), as torch's own function gives them."""
+        work = torch.promote_types(self.dtype, torch.float32)
+
+        def host(t: Tensor) -> np.ndarray:
+            t = t.detach()
+            return (t if t.dtype == work else t.to(work)).contiguous().numpy()
+
+        x = self.data.detach().to(work).reshape(-1, self.data.shape[-1])
+        bias, layers, _, _, bidirectional = self.setup
+        directions = 2 if bidirectional else 1
+        R = self.proj or self.hidden
+        sizes = (R, self.hidden) if self.kind == "lstm" else (R,)
+        dtype = x.numpy().dtype
+        given = [host(t) for t in self.hx] or [np.zeros((layers * directions, self.batch, n), dtype) for n in sizes]
+        final = [np.empty_like(array) for array in given]
+        each = len(self.weights) // (layers * directions)
+        for layer in range(layers):
+            out = torch.empty((len(x), R * directions), dtype=work)
+            tracks = []
+            for k in range(directions):
+                at = layer * directions + k
+                arrays = [host(t) for t in self.weights[at * each : (at + 1) * each]]
+                weights = Weights(
+                    self.kind, *arrays[:2], *(arrays[2:4] if bias else (None, None)), arrays[-1] if self.proj else None
+                )
+                c = given[1][at] if len(given) > 1 else None
+                tracks.append(Track(weights, given[0][at], c, backwards=k == 1, column=k * R))
+            run_layer(tracks, x, self.layout, out.numpy(), threads)
+            for k, track in enumerate(tracks):
+                for array, state in zip(final, track.final()):
+                    array[layer * directions + k] = state
+            x = out
+        # a gated cell keeps a NaN to its end; relu can turn inf into 0 again
+        record.output = x if self.kind == "rnn_relu" else torch.from_numpy(final[0])
+        result = [x if self.batch_sizes is not None else x.view(self.steps, self.batch, -1)]
+        result += [torch.from_numpy(array) for array in final]
+        return tuple(result if work == self.dtype else (t.to(self.dtype) for t in result))
+
+    def replay(self, data, hx, weights) -> tuple[Tensor, ...]:
+        """The same by torch's own function, time first."""
+        if not hx:
+            like = [(self.proj or self.hidden)] + ([self.hidden] if self.kind == "lstm" else [])
+            tracks = self.setup[1] * (2 if self.setup[4] else 1)
+            hx = [data.new_zeros(tracks, self.batch, n) for n in like]
+        function = getattr(torch._VF, self.kind)
+        state = tuple(hx) if self.kind == "lstm" else hx[0]
+        if self.batch_sizes is None:
+            return function(data, state, weights, *self.setup, False)
+        return function(data, self.batch_sizes, state, weights, *self.setup)
+
+    def finish(self, result: tuple[Tensor, ...]):
+        """Outputs as torch's forward gives them for this input."""
+        output, *final = result
+        if self.indices is not None:
+            if self.indices[1] is not None:
+                final = [t.index_select(1, self.indices[1]) for t in final]
+            output = PackedSequence(output, self.batch_sizes, *self.indices)
+        elif self.shape == 2:
+            output, final = output.squeeze(1), [t.squeeze(1) for t in final]
+        elif self.module.batch_first:
+            output = output.transpose(0, 1)
+        return output, tuple(final) if self.kind == "lstm" else final[0]
+
+
+class _Replay(torch.autograd.Function):
+    """Forward by the fused loop; backward by torch's own module, run only when a gradient is asked for."""
+
+    @staticmethod
+    def forward(ctx, call, threads, record, *tensors):
+        ctx.call, ctx.states = call, len(call.hx)
+        ctx.save_for_backward(*tensors)
+        return call.run(threads, record)
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        saved, wanted = ctx.saved_tensors, ctx.needs_input_grad[3:]
+        with torch.enable_grad():
+            # views: new nodes of the graph, so that a weight which the input was made from is not counted twice,
+            # and through which a second derivative flows
+            views = [t.view_as(t) if w else t for t, w in zip(saved, wanted)]
+            k = 1 + ctx.states
+            outputs = ctx.call.replay(views[0], views[1:k], views[k:])
+            pairs = [(o, g) for o, g in zip(outputs, gradients) if g is not None and o.requires_grad]
+            found = torch.autograd.grad(
+                [o for o, _ in pairs],
+                [v for v, w in zip(views, wanted) if w],
+                [g for _, g in pairs],
+                create_graph=torch.is_grad_enabled(),
+                allow_unused=True,
+            )
+        found = iter(found)
+        return None, None, None, *(next(found) if w else None for w in wanted)
+
+
+class _Record:
+    """What a call leaves behind for its report."""
+
+    def __init__(self, method: str, reason: str, steps: int, workers: int, output: Tensor | None = None):
+        self.method, self.reason, self.steps, self.workers, self.output = method, reason, steps, workers, output
+
+    def report(self) -> Report:
+        """Check what was kept, only now that somebody asks."""
+        finite = self.output is None or bool(torch.isfinite(self.output).all())
+        kind = "exact sequential" if self.method == "sequential" else "torch"
+        status = Status.SEQUENTIAL if self.method == "sequential" else Status.TORCH
+        return Report(
+            self.method, self.reason, Certificate(kind, finite=finite),
+            status if finite else Status.NONFINITE, self.steps, self.workers,
+        )  # fmt: skip

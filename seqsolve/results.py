@@ -1,0 +1,170 @@
+"""What a solve returns: a status that is a sentence, a certificate, and the work that was done."""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+class Status(enum.Enum):
+    """How a solve ended; the value is what the user reads."""
+
+    SEQUENTIAL = "Every step was computed in order: the states are exact up to rounding."
+    CONVERGED = "The residual met its tolerance at every step."
+    REPAIRED = "Some windows did not converge and were recomputed sequentially; the states are exact there."
+    DIVERGED = "Some windows did not meet the tolerance. Use on_fail='sequential', a smaller window, or more sweeps."
+    CHAOTIC = (
+        "The recurrence amplifies rounding errors beyond the accuracy limit: the states satisfy the recurrence, but"
+        " another order of arithmetic gives another trajectory."
+    )
+    NONFINITE = "NaN or inf entered the states; from that step on they are those of the sequential recurrence."
+    EMPTY = "There was no step to compute."
+    TORCH = "torch's own module did the work."
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is known about the accuracy of the states.
+
+    kind : "exact sequential", "residual", "torch" or "empty".
+    residual : max over steps of abs(x_t - step(x_{t-1}, u_t)), over the scale of the states.
+    amplification : factor by which an error made at every step can have grown by the worst step, estimated by
+        carrying random errors through the exact linearisation; None where it was not estimated.
+    bound : amplification * (residual + eps), the estimated distance to the exact trajectory, over the scale.
+    limit : what `bound` may be for `ok`.
+    lyapunov : mean logarithmic growth of such an error a step, or None.
+    finite : no NaN or inf in the states.
+    """
+
+    kind: str
+    residual: float = 0.0
+    amplification: float | None = None
+    bound: float | None = None
+    limit: float = 1e-4
+    lyapunov: float | None = None
+    finite: bool = True
+    met: bool = True
+
+    @property
+    def ok(self) -> bool:
+        """True only where the states are finite, met the tolerance, and are determined to within `limit`."""
+        return self.finite and self.met and (self.bound is None or self.bound <= self.limit)
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def explain(self) -> str:
+        """The certificate in a sentence."""
+        if not self.finite:
+            return "not certified: NaN or inf in the states"
+        text = f"{self.kind}, residual {self.residual:.1e} of the scale"
+        if self.bound is not None:
+            text += f", errors grow at most {self.amplification:.3g}-fold, so the states are within about {self.bound:.1e}"
+        if not self.met:
+            return f"not certified: {text}; the tolerance was not met"
+        return text if self.ok else f"not certified: {text}, above the limit {self.limit:.0e}"
+
+
+#: One record for each sweep of each window.
+HISTORY = np.dtype(
+    [
+        ("window", np.int64),
+        ("start", np.int64),
+        ("sweep", np.int64),
+        ("residual", np.float64),
+        ("update", np.float64),
+        ("frontier", np.int64),
+        ("overflows", np.int64),
+        ("seconds", np.float64),
+    ]
+)
+
+
+def no_history() -> np.recarray:
+    """A history without any sweep."""
+    return np.zeros(0, HISTORY).view(np.recarray)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The states of a recurrence, how they were found and how far they can be trusted.
+
+    states : (T, ..., n), step t at index t, in the array kind of the inputs.
+    status : how it ended.  method, window, reason : what was chosen and why.
+    sweeps : mean number of sweeps a window; 1 for a sequential solve.
+    certificate : accuracy; `ok` is a short cut to certificate.ok.
+    history : one record a sweep: window, start, sweep, residual, update, frontier, overflows, seconds.
+    """
+
+    states: Any
+    status: Status
+    method: str
+    window: int
+    reason: str
+    sweeps: float
+    certificate: Certificate
+    history: np.recarray = field(default_factory=no_history)
+    repaired: int = 0
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether the trajectory is certified."""
+        return self.certificate.ok
+
+    def explain(self) -> str:
+        """What was done, why, and what it is worth, as a person reads it."""
+        lines = [
+            f"method: {self.method} ({self.reason})",
+            f"status: {self.status.value}",
+            f"certificate: {self.certificate.explain()}",
+        ]
+        if len(self.history):
+            windows = len(np.unique(self.history["window"]))
+            lines.append(
+                f"work: {windows} windows of up to {self.window} steps, {self.sweeps:.2f} sweeps a window,"
+                f" {int(self.history['overflows'].sum())} overflows, {self.repaired} windows repaired,"
+                f" {self.seconds:.3g} s"
+            )
+        else:
+            lines.append(f"work: one pass, {self.seconds:.3g} s")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        shape = tuple(getattr(self.states, "shape", ()))
+        return (
+            f"Solution(states of shape {shape}, method={self.method!r}, status={self.status.name},"
+            f" sweeps={self.sweeps:.2f}, ok={self.ok})"
+        )
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `parallelize` did in its last call.
+
+    method : "sequential" (one fused loop) or "torch".  reason : why.
+    certificate : how far the outputs can be trusted; `certificate.ok` is False after NaN and for chaos.
+    """
+
+    method: str
+    reason: str
+    certificate: Certificate
+    status: Status
+    steps: int = 0
+    workers: int = 1
+
+    def explain(self) -> str:
+        """The report in three lines."""
+        return (
+            f"method: {self.method} ({self.reason})\nstatus: {self.status.value}\n"
+            f"certificate: {self.certificate.explain()}"
+        )
+
+
+def finite_log(value: float) -> float:
+    """log of a growth factor, -inf for zero."""
+    return math.log(value) if value > 0 else -math.inf
