@@ -10,7 +10,124 @@ def scaled_residual(error: float, scale: float, n: int, dtype) -> float:
     return float(error) / (max(n, 1) * float(np.finfo(dtype).eps) * max(float(scale), np.finfo(dtype).tiny))
 
 
+def leave_out(A: np.ndarray, J) -> np.ndarray:
+    """What the columns J leave of A: ``A - P_J A``, by least squares."""
+    C = A[:, list(J)]
+    return A - C @ np.linalg.lstsq(C, A, rcond=None)[0]
+
+
+def adaptive_randomized_pivoting(V: np.ndarray, rng: np.random.Generator) -> list[int]:
+    """Cortinovis and Kressner (2024), algorithm 2.1, with its Householder reflections of the rows of V written out."""
+    V = V.copy()
+    chosen = []
+    for t in range(V.shape[1]):
+        weights = np.sum(np.abs(V[:, t:]) ** 2, axis=1)
+        weights[chosen] = 0.0
+        heap = np.cumsum(weights)
+        j = int(np.searchsorted(heap, rng.random() * heap[-1], side="right"))
+        chosen.append(j)
+        x = V[j, t:].conj()
+        phase = x[0] / abs(x[0]) if x[0] != 0 else 1.0
+        w = x.copy()
+        w[0] += phase * np.linalg.norm(x)
+        H = np.eye(x.size) - 2 * np.outer(w, w.conj()) / np.vdot(w, w)
+        V[:, t:] = V[:, t:] @ H  # row j becomes a multiple of e_t
+    return chosen
+
+
+def deim_points(V: np.ndarray) -> list[int]:
+    """Sorensen and Embree (2016), algorithm 1, each interpolant solved for from scratch."""
+    p = [int(np.abs(V[:, 0]).argmax())]
+    for j in range(1, V.shape[1]):
+        c = np.linalg.solve(V[p, :j], V[p, j])
+        p.append(int(np.abs(V[:, j] - V[:, :j] @ c).argmax()))
+    return p
+
+
+def volume(C: np.ndarray) -> float:
+    """``sqrt(det C^* C)``, or of C C^* where C is wide: the product of the singular values."""
+    return float(np.prod(np.linalg.svd(C, compute_uv=False)))
+
+
+def best_exchange(Y: np.ndarray, J) -> float:
+    """The largest factor by which exchanging one chosen column of Y for another raises the volume."""
+    now = volume(Y[:, J])
+    others = [j for j in range(Y.shape[1]) if j not in set(J)]
+    best = 0.0
+    for i in range(len(J)):
+        for j in others:
+            best = max(best, volume(Y[:, [*J[:i], j, *J[i + 1 :]]]) / now)
+    return best
+
+
+def rectangular_volume(V: np.ndarray, J, k: int) -> list[int]:
+    """Add rows of V to J one by one, each the one of largest volume; Mikhalev and Oseledets (2018)."""
+    J = list(J)
+    while len(J) < k:
+        J.append(max((j for j in range(len(V)) if j not in J), key=lambda j: volume(V[[*J, j]])))
+    return J
+
+
+def greedy_columns(A: np.ndarray, k: int) -> list[int]:
+    """At each step the column whose addition leaves the least Frobenius error, by trying all of them."""
+    J: list[int] = []
+    for _ in range(k):
+        rest = (j for j in range(A.shape[1]) if j not in J)
+        J.append(min(rest, key=lambda j: np.linalg.norm(leave_out(A, [*J, j]))))
+    return J
+
+
+def ridge_leverage_scores(A: np.ndarray, k: int) -> np.ndarray:
+    """Cohen, Musco and Musco (2017), definition 1, by an inverse."""
+    ridge = np.sum(np.linalg.svd(A, compute_uv=False)[k:] ** 2) / k
+    return np.einsum("ij,ij->j", A.conj(), np.linalg.inv(A @ A.conj().T + ridge * np.eye(len(A))) @ A).real
+
+
+def cross_approximation(A: np.ndarray, k: int) -> tuple[list[int], list[int]]:
+    """Adaptive cross approximation with partial pivoting on a residual matrix that is held in full."""
+    E = A.copy()
+    rows, columns, i = [], [], 0
+    for _ in range(k):
+        j = int(np.abs(E[i]).argmax())
+        rows.append(i)
+        columns.append(j)
+        column = np.abs(E[:, j])
+        E = E - np.outer(E[:, j], E[i]) / E[i, j]
+        column[rows] = -1.0
+        i = int(column.argmax())
+    return rows, columns
+
+
 # --- seqsolve ---
+
+
+def causal_attention(q, k, v, *, offset=None, window=None, slopes=None, mask=None, lengths=None, scale=None):
+    """Softmax attention in float64, one query at a time: (outputs, log-partition sums); 0 and -inf where nothing is seen."""
+    q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
+    (B, H, Tq, d), (_, heads, Tk, _) = q.shape, k.shape
+    offset = Tk - Tq if offset is None else offset
+    offsets = np.broadcast_to(offset, (B,))
+    mask = None if mask is None else np.broadcast_to(mask, (B, H, Tq, Tk))
+    out, lse = np.zeros((B, H, Tq, v.shape[3])), np.full((B, H, Tq), -np.inf)
+    for b, h, i in np.ndindex(B, H, Tq):
+        p, group = offsets[b] + i, h // (H // heads)
+        if lengths is not None and p >= lengths[b]:
+            continue
+        scores, values = [], []
+        for j in range(Tk):
+            hidden = j > p or (window is not None and p - j >= window) or (lengths is not None and j >= lengths[b])
+            if hidden or (mask is not None and (mask[b, h, i, j] == -np.inf or mask[b, h, i, j] is np.False_)):
+                continue
+            s = (d**-0.5 if scale is None else scale) * q[b, h, i] @ k[b, group, j]
+            s -= 0 if slopes is None else slopes[h] * (p - j)
+            s += 0 if mask is None or mask.dtype == bool else mask[b, h, i, j]
+            scores.append(s)
+            values.append(v[b, group, j])
+        if scores:
+            top = max(scores)
+            w = np.exp(np.array(scores) - top)
+            out[b, h, i], lse[b, h, i] = w @ np.array(values) / w.sum(), top + np.log(w.sum())
+    return out, lse
 
 
 # --- density ---

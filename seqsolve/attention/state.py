@@ -36,9 +36,11 @@ class SoftmaxState:
     --------
     >>> import torch
     >>> from seqsolve.attention import SoftmaxState
-    >>> q = torch.ones(1, 1, 1, 2); k = torch.eye(2)[None, None]; v = torch.tensor([[[[2.0], [4.0]]]])
+    >>> q = torch.ones(1, 1, 1, 2)
+    ... k = torch.eye(2)[None, None]
+    ... v = torch.tensor([[[[2.0], [4.0]]]])
     >>> state = SoftmaxState.empty(1, 1, 1, dv=1)
-    >>> for j in range(2):                                   # token by token, constant memory
+    >>> for j in range(2):  # token by token, constant memory
     ...     state = state.update(q, k[:, :, j : j + 1], v[:, :, j : j + 1])
     >>> state.output()
     tensor([[[[3.]]]])
@@ -77,6 +79,10 @@ class SoftmaxState:
                 f"states of acc {tuple(self.acc.shape)} and {tuple(other.acc.shape)} belong to different queries; "
                 "merge states of the same queries over different keys"
             )
+        return self.merge_after(other)
+
+    def merge_after(self, other: "SoftmaxState") -> "SoftmaxState":
+        """`merge` with broadcasting: one state of (..., 1) joined to each of the prefixes (..., T)."""
         # m is a gauge: outputs do not depend on it, so no gradient flows through the choice (only through m - m_i).
         m = torch.maximum(self.m, other.m).detach()
         anchor = torch.where(m == -torch.inf, torch.zeros_like(m), m)

@@ -112,7 +112,9 @@ def visibility(
     if lengths is not None:
         lengths = torch.as_tensor(lengths, device=q.device)
         if lengths.shape != (B,) or lengths.dtype.is_floating_point:
-            raise ValueError(f"lengths has shape {tuple(lengths.shape)} and dtype {lengths.dtype}, expected {B} integers")
+            raise ValueError(
+                f"lengths has shape {tuple(lengths.shape)} and dtype {lengths.dtype}, expected {B} integers"
+            )
         if B and (int(lengths.min()) < 0 or int(lengths.max()) > Tk):
             raise ValueError(
                 f"lengths run from {int(lengths.min())} to {int(lengths.max())}, expected 0..{Tk} (the time axis of k)"
