@@ -83,7 +83,7 @@ def tova(
     >>> import torch
     >>> from seqsolve.attention import tova
     >>> q = torch.ones(1, 1, 3, 1)
-    ... k = torch.tensor([[[[5.0], [-5.0], [1.0]]]])
+    >>> k = torch.tensor([[[[5.0], [-5.0], [1.0]]]])
     >>> o, state = tova(q, k, k, capacity=2)
     >>> state.positions.flatten().tolist()  # the key that was attended to least is gone
     [0, 2]

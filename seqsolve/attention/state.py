@@ -37,8 +37,8 @@ class SoftmaxState:
     >>> import torch
     >>> from seqsolve.attention import SoftmaxState
     >>> q = torch.ones(1, 1, 1, 2)
-    ... k = torch.eye(2)[None, None]
-    ... v = torch.tensor([[[[2.0], [4.0]]]])
+    >>> k = torch.eye(2)[None, None]
+    >>> v = torch.tensor([[[[2.0], [4.0]]]])
     >>> state = SoftmaxState.empty(1, 1, 1, dv=1)
     >>> for j in range(2):  # token by token, constant memory
     ...     state = state.update(q, k[:, :, j : j + 1], v[:, :, j : j + 1])
