@@ -1,0 +1,59 @@
+"""Checks of arguments that several files share; each error says what was given, what is expected, what to do."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_HALVES = (torch.float16, torch.bfloat16)
+_NUMBERS = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+
+
+def as_tensor(value, name: str) -> Tensor:
+    """A tensor as it is, an array without a copy where that is possible."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, np.ndarray | np.generic | list | tuple | float | int | complex):
+        array = np.asarray(value)
+        if array.dtype == np.float16 or array.dtype.kind in "fc" and array.dtype.itemsize <= 16:
+            if not array.dtype.isnative or any(s < 0 for s in array.strides) or not array.flags.writeable:
+                array = array.astype(array.dtype.newbyteorder("="), order="C", copy=True)
+            return torch.from_numpy(array)
+        if array.dtype.kind in "iub":
+            return torch.from_numpy(array.astype(np.float64))
+    raise TypeError(
+        f"{name} is {_describe(value)}; pass a torch tensor or a numpy array of float32, float64, complex64 or complex128"
+    )
+
+
+def _describe(value) -> str:
+    dtype = getattr(value, "dtype", None)
+    return type(value).__name__ if dtype is None else f"a {type(value).__name__} of {dtype}"
+
+
+def working_dtype(*tensors: Tensor) -> torch.dtype:
+    """The one dtype that all are computed in: float16 and bfloat16 in float32."""
+    dtype = tensors[0].dtype
+    for tensor in tensors[1:]:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    if dtype in _HALVES:
+        return torch.float32
+    if dtype not in _NUMBERS:
+        raise TypeError(f"dtype {dtype} is not supported; pass float32, float64, complex64 or complex128")
+    return dtype
+
+
+def choice(value, name: str, known) -> None:
+    """`value` is one of `known`."""
+    if value not in known:
+        raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(map(repr, known))}")
+
+
+def positive_integer(value, name: str) -> int:
+    """A whole number >= 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name}={value!r} is not an integer")
+    if value < 1:
+        raise ValueError(f"{name}={value} must be at least 1")
+    return int(value)

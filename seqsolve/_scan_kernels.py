@@ -1,0 +1,95 @@
+"""Affine scans h_t = A_t h_{t-1} + b_t on contiguous arrays, in one pass over memory.
+
+Floor: each element of A and b is read once and each state written once. These kernels call none of `_kernels`, so the
+two files can be compiled apart. `backwards` runs from the last step to the first. `h` holds the state before and after.
+"""
+
+import numpy as np
+
+from ._jit import kernel
+
+_NARROW = 128  # below this width the state stays in its own buffer, above it is read back from the row before
+
+
+@kernel(fastmath={"contract"})
+def diag_scan(A, b, h, out, first, last, backwards):
+    """h <- A_t * h + b_t element by element; A, b, out are (T, M), h is (M,). 2 T M flops, 3 T M elements moved."""
+    M = b.shape[1]
+    for k in range(last - first):
+        t = last - 1 - k if backwards else first + k
+        row, rhs, new = A[t], b[t], out[t]
+        if k == 0 or M < _NARROW:
+            for m in range(M):
+                h[m] = row[m] * h[m] + rhs[m]
+                new[m] = h[m]
+        else:
+            old = out[t + 1] if backwards else out[t - 1]
+            for m in range(M):
+                new[m] = row[m] * old[m] + rhs[m]
+    if M >= _NARROW and last > first:
+        h[:] = out[first] if backwards else out[last - 1]
+
+
+@kernel(fastmath={"contract"})
+def scalar_scan(A, b, h, out, first, last, backwards):
+    """h <- a_t h + b_t with one number a_t a step; A is (T,)."""
+    M = b.shape[1]
+    for k in range(last - first):
+        t = last - 1 - k if backwards else first + k
+        a, rhs, new = A[t], b[t], out[t]
+        for m in range(M):
+            h[m] = a * h[m] + rhs[m]
+            new[m] = h[m]
+
+
+@kernel(fastmath={"reassoc", "contract"})
+def dense_scan(A, b, h, out, backwards):
+    """h <- A_t h + b_t; A is (T, n, n), b and out (T, n), h (n,). 2 T n^2 flops, T n^2 elements of A moved."""
+    T, n = b.shape
+    for k in range(T):
+        t = T - 1 - k if backwards else k
+        A_t, new = A[t], out[t]
+        for i in range(n):
+            total = b[t, i]
+            row = A_t[i]
+            for j in range(n):
+                total += row[j] * h[j]
+            new[i] = total
+        h[:] = new
+
+
+@kernel
+def diag_forgets(A, tiny, backwards):
+    """Whether the product of the rows of A falls below `tiny` in every column: then a start is forgotten."""
+    T, M = A.shape
+    product = np.ones(M, A.dtype)
+    for k in range(T):
+        row = A[T - 1 - k] if backwards else A[k]
+        largest = 0.0
+        for m in range(M):
+            product[m] *= row[m]
+            largest = max(largest, abs(product[m]))
+        if largest < tiny:
+            return True
+    return False
+
+
+@kernel
+def diag_correct(A, out, e, first, last, backwards):
+    """Add to states that started from zero what a start from e adds; stop where no state changes any more.
+
+    Once every h_t + e_t rounds to h_t, the states after t are what the recurrence makes of h_t, bit by bit.
+    """
+    M = out.shape[1]
+    for k in range(last - first):
+        t = last - 1 - k if backwards else first + k
+        row, states = A[t], out[t]
+        changed = False
+        for m in range(M):
+            e[m] = row[m] * e[m]
+            corrected = states[m] + e[m]
+            changed |= corrected != states[m]
+            states[m] = corrected
+        if not changed:
+            return k + 1
+    return last - first
