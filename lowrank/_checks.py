@@ -1,0 +1,72 @@
+"""Checks of what users pass; each message says what was given, what was expected and what to do."""
+
+from collections.abc import Iterable
+from operator import index
+
+import numpy as np
+
+
+def check_rank(rank, shape: tuple[int, int], *, name: str = "rank", tol=None) -> int:
+    """`rank` as an int within ``0..min(shape)``."""
+    limit = min(shape)
+    if rank is None:
+        if tol is not None:
+            raise NotImplementedError(
+                f"tol={tol!r}: choosing the rank from a tolerance is not available yet; pass rank="
+            )
+        raise TypeError(f"pass {name}=, an integer from 0 to min(A.shape)={limit}")
+    if tol is not None:
+        raise TypeError(f"pass {name}= or tol=, not both")
+    try:
+        if isinstance(rank, (bool, np.bool_)):
+            raise TypeError
+        value = index(rank)
+    except TypeError:
+        raise TypeError(f"{name}={rank!r} is not an integer; pass an integer from 0 to {limit}") from None
+    if value < 0:
+        raise ValueError(f"{name}={value} is negative; pass an integer from 0 to min(A.shape)={limit}")
+    if value > limit:
+        raise ValueError(f"{name}={value} exceeds min(A.shape)={limit}; pass {name}<={limit}")
+    return value
+
+
+def check_choice(value, known: Iterable[str], name: str) -> str:
+    """`value` if it is one of the names in `known`."""
+    known = tuple(known)
+    if value not in known:
+        raise ValueError(f"{name}={value!r} is not available; pass one of {', '.join(map(repr, known))}")
+    return value
+
+
+def check_method(method: str, name: str = "method") -> str:
+    from .selection import SELECTIONS
+
+    return check_choice(method, SELECTIONS, name)
+
+
+def check_norm(norm: str) -> str:
+    return check_choice(norm, ("fro",), "norm")
+
+
+def check_indices(indices, n: int, k: int, method: str, *, name: str = "indices") -> np.ndarray | None:
+    """The user's own columns: k different integers below n; only ``given`` takes them."""
+    if indices is None:
+        if method == "given":
+            raise ValueError(f'the selection "given" needs {name}=, the {k} columns (or rows) to keep')
+        return None
+    if method != "given":
+        raise ValueError(f'{name}= goes with the selection "given", not with {method!r}')
+    J = np.asarray(indices)
+    if J.ndim != 1 or (J.dtype.kind not in "iu" and J.size):
+        raise TypeError(f"{name} must be one-dimensional integers, got shape {J.shape} and dtype {J.dtype}")
+    J = J.astype(np.int64)
+    if len(J) != k:
+        raise ValueError(f"{name} has {len(J)} entries, but the rank is {k}; make them agree")
+    if J.size and (J.min() < -n or J.max() >= n):
+        raise IndexError(
+            f"{name} reaches from {J.min()} to {J.max()}, but there are {n} columns (or rows) to choose from"
+        )
+    J = np.where(J < 0, J + n, J)
+    if len(np.unique(J)) != len(J):
+        raise ValueError(f"{name} repeats an index; each column (or row) can be kept once")
+    return J

@@ -1,0 +1,128 @@
+"""How good an approximation is, measured on Gaussian probes that had no part in making it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._checks import check_norm
+from ._threads import resolve_workers
+from .operands import as_operand
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A relative error ``||A - B|| / ||A||`` with its 95 % interval.
+
+    estimate, interval : relative to ||A||, in the norm `norm`;  absolute : the estimate times ||A||;
+    probes : Gaussian vectors used, 0 where the error is known exactly (then the interval is a point).
+    """
+
+    estimate: float
+    interval: tuple[float, float]
+    absolute: float
+    probes: int
+    norm: str = "fro"
+
+    def __str__(self) -> str:
+        if self.probes == 0:
+            return f"{self.estimate:.3g} ({self.norm} norm, exact)"
+        low, high = self.interval
+        return f"{self.estimate:.3g}, 95 % interval [{low:.3g}, {high:.3g}] ({self.norm} norm, {self.probes} probes)"
+
+
+def from_residuals(residuals: np.ndarray, squared_norm: float, floor: float = 0.0) -> Certificate:
+    """Certificate from the rows ``omega_i^T E`` of Gaussian probes of the error E.
+
+    ``|omega^T E|^2`` is a mixture ``sum of s_l^2 chi^2_1`` over the singular values of E, with mean ||E||_F^2 and
+    variance 2 ||E E^T||_F^2 (Hutchinson 1989, doi 10.1080/03610918908812806). Off-diagonal products of two probes
+    estimate ||E E^T||_F^2 without bias, which gives the degrees of freedom of the chi-square that matches both
+    moments (Satterthwaite 1946, doi 10.2307/3002019). One singular value alone gives p degrees, the fewest possible.
+
+    floor : relative error that rounding alone may cause, added to the upper end.
+    """
+    p = len(residuals)
+    size = float(np.abs(residuals).max(initial=0.0))
+    if size == 0.0 or squared_norm == 0.0:
+        return Certificate(0.0, (0.0, floor), 0.0, p)
+    from scipy.special import chdtri
+
+    R = residuals / size
+    R = np.hstack([R.real, R.imag]) if R.dtype.kind == "c" else R
+    gram = R.astype(np.float64) @ R.astype(np.float64).T
+    squared = float(np.trace(gram)) / p
+    freedom = float(p)
+    if p > 1:
+        cross = (np.sum(gram**2) - np.sum(np.diag(gram) ** 2)) / (p * (p - 1))
+        freedom = p * max(1.0, squared**2 / cross) if cross > 0 else np.inf
+    freedom = min(freedom, 1e6)
+    error = np.sqrt(squared) * size
+    low = error * np.sqrt(freedom / chdtri(freedom, 0.025))
+    high = error * np.sqrt(freedom / chdtri(freedom, 0.975))
+    norm = np.sqrt(squared_norm)
+    return Certificate(float(error / norm), (float(low / norm), float(high / norm + floor)), float(error), p)
+
+
+def certify(A, approximation, *, probes=10, norm="fro", rng=None, workers=None) -> Certificate:
+    r"""Estimate the relative error of any approximation of `A`, with an interval.
+
+    .. math:: \frac{1}{p} \sum_{i=1}^p \|\omega_i^T (A - B)\|^2 \approx \|A - B\|_F^2, \quad \omega_i \sim N(0, I)
+
+    Parameters
+    ----------
+    A : (m, n) matrix of any kind that `as_operand` reads.
+    approximation : B, as a result of this package, an array, or anything with ``X @ B`` or ``B.rmatmat``.
+    probes : number of Gaussian vectors; the width of the interval falls with its square root.
+    norm : "fro".
+    rng : seed or numpy Generator. Take another seed than the one that made the approximation.
+    workers : threads; None means all.
+
+    Returns
+    -------
+    Certificate
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or A has entries that are not finite.
+
+    Complexity
+    ----------
+    One pass over A, 2 p m n flops, and p products with the approximation.
+
+    References
+    ----------
+    Martinsson and Tropp (2020), Randomized numerical linear algebra, doi 10.1017/S0962492920000021, section 12.
+
+    Examples
+    --------
+    >>> import numpy as np, lowrank as lr
+    >>> A = np.diag([3.0, 2.0, 1.0])
+    ... B = np.diag([3.0, 2.0, 0.0])
+    >>> c = lr.certify(A, B, rng=7)
+    >>> c.interval[0] < 1 / 14**0.5 < c.interval[1]
+    True
+    """
+    from .passes import first_pass
+
+    check_norm(norm)
+    probes = int(probes)
+    if probes < 1:
+        raise ValueError(f"probes={probes}; pass at least 1, and 10 for an interval worth having")
+    operand = as_operand(A)
+    shape = getattr(approximation, "shape", None)
+    if shape != operand.shape:
+        raise ValueError(f"A has shape {operand.shape}, but the approximation has {shape}; they must agree")
+    generator = np.random.default_rng(rng)
+    m = operand.shape[0]
+    omega = generator.standard_normal((probes, m))
+    start = first_pass(operand, 0, generator, probes=0, workers=resolve_workers(workers), omega=omega)
+    factor = getattr(start.operand, "factor", 1.0)
+    if hasattr(approximation, "__array__") or not hasattr(approximation, "rmatmat"):
+        applied = omega @ approximation
+    else:
+        applied = np.conj(approximation.rmatmat(omega.T)).T
+    residual = start.sketch.W - factor * np.asarray(applied)
+    if not np.isfinite(residual).all():
+        raise ValueError("the approximation gives NaN or inf when it is multiplied; there is nothing to certify")
+    found = from_residuals(residual, start.sketch.squared_norm)
+    return Certificate(found.estimate, found.interval, found.absolute / factor, probes, norm)

@@ -1,0 +1,38 @@
+"""One file for each kind of matrix; algorithms see the verbs of `Operand` and never an array type."""
+
+import numpy as np
+
+from .base import Operand
+from .dense import Dense
+from .kernel import GaussianKernel, KernelMatrix
+
+__all__ = ["Dense", "GaussianKernel", "KernelMatrix", "Operand", "as_operand"]
+
+KINDS: tuple[type[Operand], ...] = (Dense, KernelMatrix)
+
+
+def as_operand(A) -> Operand:
+    """Wrap `A` in the operand of its kind: the only place in the package that looks at types.
+
+    Parameters
+    ----------
+    A : numpy array of two dimensions, nested sequence of numbers, ``KernelMatrix(kernel, X)``, or an `Operand`.
+
+    Raises
+    ------
+    TypeError
+        For a kind that no operand handles, naming the kinds that are handled.
+    """
+    if isinstance(A, Operand):
+        return A
+    for kind in KINDS:
+        if kind.accepts(A):
+            return kind.wrap(A)
+    if isinstance(A, (list, tuple)):
+        return Dense(np.asarray(A))
+    name = f"{type(A).__module__}.{type(A).__qualname__}"
+    raise TypeError(
+        f"A is a {name}, which lowrank does not read yet; it reads "
+        + " and ".join(kind.reads for kind in KINDS)
+        + ". Convert it to a numpy array, or write an operand (see lowrank.operands.base.Operand)"
+    )

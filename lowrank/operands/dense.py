@@ -1,0 +1,76 @@
+"""Dense numpy arrays: C, Fortran and strided order, read-only and memory-mapped."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from lowrank._threads import blas_threads, thread_map
+
+from .base import Counter, Operand
+
+FLOATS = tuple(np.dtype(code) for code in ("f4", "f8", "c8", "c16"))
+_CONVERTED: dict[str, type] = {"i": np.float64, "u": np.float64, "b": np.float64}
+
+
+class Dense(Operand):
+    """A two-dimensional numpy array; integers and booleans are converted to float64, and the result says so."""
+
+    kind = "dense array"
+    reads = "numpy arrays (float32, float64, complex64, complex128; integers and booleans are converted)"
+
+    def __init__(self, A: np.ndarray, counter: Counter | None = None, notes: tuple[str, ...] = ()):
+        if isinstance(A, np.ma.MaskedArray):
+            raise TypeError("A is a masked array, and lowrank has no notion of a missing entry; fill it first")
+        A = np.asarray(A)
+        if A.ndim != 2:
+            raise ValueError(f"A has shape {A.shape}; expected two dimensions, so reshape it to a matrix")
+        if A.dtype.newbyteorder("=") not in FLOATS:
+            target = _CONVERTED.get(A.dtype.kind)
+            if target is None:
+                raise TypeError(
+                    f"A has dtype {A.dtype}; expected float32, float64, complex64 or complex128, "
+                    "so convert it with A.astype(np.float32) or another of these"
+                )
+            notes = (*notes, f"{A.dtype} entries were converted to float64.")
+            A = A.astype(np.float64)
+        elif not A.dtype.isnative:
+            A = A.astype(A.dtype.newbyteorder("="))
+        self.A, self.shape, self.dtype = A, A.shape, A.dtype
+        self.counter, self.notes = counter or Counter(), notes
+        by_rows = abs(A.strides[1]) <= abs(A.strides[0])
+        self.tile = (512, 512) if by_rows else (1024, 64)  # measured: packing a column-major tile wants a narrow one
+
+    @classmethod
+    def accepts(cls, A) -> bool:
+        return isinstance(A, np.ndarray)
+
+    @property
+    def T(self) -> "Dense":
+        return Dense(self.A.T, self.counter, self.notes)
+
+    def _fill(self, rows, columns, out: np.ndarray) -> None:
+        if isinstance(rows, slice) or isinstance(columns, slice):
+            np.copyto(out, self.A[rows, columns])
+        else:
+            np.copyto(out, self.A[np.ix_(rows, columns)])
+
+    def _columns(self, J: np.ndarray, workers: int) -> np.ndarray:
+        m = self.shape[0]
+        out = np.empty((m, len(J)), dtype=self.dtype)
+        if m == 0 or len(J) == 0:
+            return out
+        cuts = np.linspace(0, m, min(m, max(1, workers)) + 1, dtype=int)
+
+        def take(part: tuple[int, int]) -> None:
+            np.take(self.A[part[0] : part[1]], J, axis=1, out=out[part[0] : part[1]], mode="clip")  # "raise" buffers
+
+        thread_map(take, list(pairwise(cuts)), workers)
+        return out
+
+    def diagonal(self) -> np.ndarray:
+        self._served(min(self.shape))
+        return np.diagonal(self.A).copy()
+
+    def _rmatmat(self, X: np.ndarray, workers: int) -> np.ndarray:
+        with blas_threads(workers):
+            return (X.conj().T @ self.A).conj().T

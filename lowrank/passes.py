@@ -1,0 +1,78 @@
+"""The first pass over a matrix: sketch, probes and norms together, with non-finite and extreme entries dealt with."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .operands import Operand
+from .sketching import Sketch, SparseStack
+
+if TYPE_CHECKING:
+    from .selection.base import Candidates
+
+PROBES = 10
+
+
+@dataclass(frozen=True, eq=False)
+class FirstPass:
+    """An operand (scaled where its squares would overflow or vanish) with its sketch."""
+
+    operand: Operand
+    sketch: Sketch
+    exact: bool
+    rng: np.random.Generator
+
+    def candidates(self, k: int, indices: np.ndarray | None = None) -> "Candidates":
+        from .selection.base import Candidates
+
+        return Candidates(self.sketch.Y, self.sketch.squared_norms, k, self.rng, self.exact, indices)
+
+
+def squared_norms(A: np.ndarray) -> np.ndarray:
+    """Squared column norms in double precision."""
+    parts = [np.real(A), np.imag(A)] if A.dtype.kind == "c" else [A]
+    return np.sum([np.einsum("ij,ij->j", part, part, dtype=np.float64) for part in parts], axis=0)
+
+
+def sketch_height(k: int) -> int:
+    """Rows of the sketch: 3 k, because oversampling is what the coefficients live on and rows cost little."""
+    return 3 * k + 16
+
+
+def first_pass(
+    operand: Operand, k: int, rng: np.random.Generator, *, probes: int, workers: int, omega=None
+) -> FirstPass:
+    """Read the matrix once; where m <= 3 k + 16 the sketch is the matrix itself.
+
+    `omega`, a (p, m) array, overrules the Gaussian probes that are drawn otherwise.
+    """
+    m, n = operand.shape
+    height = sketch_height(k)
+    exact = m <= height
+    stack = None if exact else SparseStack.draw(height, m, rng)
+    if omega is None and probes:
+        omega = rng.standard_normal((probes, m))
+
+    def read(op: Operand) -> Sketch:
+        if stack is not None:
+            return op.sketch(stack, omega, workers=workers)
+        with np.errstate(over="ignore", invalid="ignore"):
+            Y = op.rows(np.arange(m), workers=workers)
+            norms = squared_norms(Y)
+            W = np.zeros((0, n), Y.dtype) if omega is None else omega.astype(np.real(Y).dtype) @ Y
+        return Sketch(Y, W, norms)
+
+    sketch = read(operand)
+    info = np.finfo(operand.dtype)
+    total = sketch.squared_norm
+    in_range = math.isfinite(total) and total < 1e-4 * float(info.max) and np.isfinite(sketch.W).all()
+    if not in_range or total < float(info.tiny) / float(info.eps) ** 2:
+        largest = operand.largest()  # raises, with the position, where an entry is not finite
+        operand._served(m * n)
+        if largest > 0:
+            # A power of two, so that scaling rounds nothing; squares of m n entries then stay in range.
+            operand = operand.scaled(math.ldexp(1.0, -math.frexp(largest)[1]))
+            sketch = read(operand)
+    return FirstPass(operand, sketch, exact, rng)

@@ -1,0 +1,315 @@
+"""Frozen results that act as linear operators: what every factorisation has in common, and the file format."""
+
+import dataclasses
+import enum
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .certificate import Certificate
+
+FORMAT = 1
+
+
+class Status(enum.Enum):
+    """How a factorisation ended; the value is what the user reads."""
+
+    RANK_REACHED = "The factorisation has the rank that was asked for."
+    EXACT_RANK = (
+        "The matrix has no further numerical rank, so the factorisation stopped early; it is exact to rounding."
+    )
+    DEPENDENT = "Some of the chosen columns or rows depend on the others to rounding and were left out."
+    REPAIRED = (
+        "The probes showed that sketched coefficients would lose too much here (a flat spectrum), "
+        "so they were computed exactly."
+    )
+    ZERO = "The matrix is zero; the factorisation is empty and exact."
+    EMPTY = "Rank 0 was asked for, or the matrix has no entries; the factorisation is empty."
+
+
+class LinearResult:
+    """Products, adjoints and conversions; a subclass is a frozen dataclass with `shape`, `dtype` and two products."""
+
+    shape: tuple[int, int]
+    dtype: np.dtype
+    kind: ClassVar[str] = "factorisation"
+    __array_ufunc__ = None  # so that ``array @ result`` reaches __rmatmul__
+
+    # --- what a subclass defines ---
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def factors(self) -> tuple[np.ndarray, np.ndarray]:
+        """``(L, R)`` with the approximation equal to ``L @ R``, L of shape (m, r)."""
+        raise NotImplementedError
+
+    def _lines(self) -> list[str]:
+        return []
+
+    # --- products ---
+
+    def _checked(self, X, length: int) -> np.ndarray:
+        X = np.asarray(X)
+        if X.ndim not in (1, 2) or X.shape[0] != length:
+            raise ValueError(f"shapes do not fit: {self.kind} {self.shape} with an operand of shape {X.shape}")
+        return X
+
+    def matmat(self, X) -> np.ndarray:
+        """The approximation times X, a vector (n,) or a matrix (n, c)."""
+        X = self._checked(X, self.shape[1])
+        return self._matmat(X[:, None])[:, 0] if X.ndim == 1 else self._matmat(X)
+
+    def rmatmat(self, X) -> np.ndarray:
+        """The adjoint of the approximation times X, a vector (m,) or a matrix (m, c)."""
+        X = self._checked(X, self.shape[0])
+        return self._rmatmat(X[:, None])[:, 0] if X.ndim == 1 else self._rmatmat(X)
+
+    matvec, rmatvec = matmat, rmatmat
+
+    def __matmul__(self, X):
+        return self.matmat(X)
+
+    def __rmatmul__(self, X):
+        X = np.asarray(X)
+        if X.ndim == 1:
+            return self.rmatmat(X.conj()).conj()
+        return self.rmatmat(X.conj().T).conj().T
+
+    @property
+    def T(self) -> "Transpose":
+        """The transpose, as an operator."""
+        return Transpose(self, conjugate=False)
+
+    @property
+    def H(self) -> "Transpose":
+        """The adjoint, as an operator."""
+        return Transpose(self, conjugate=True)
+
+    # --- conversions ---
+
+    def to_dense(self) -> np.ndarray:
+        """The approximation as an (m, n) array."""
+        left, right = self.factors()
+        return left @ right
+
+    def aslinearoperator(self):
+        """The approximation as a scipy LinearOperator."""
+        from scipy.sparse.linalg import LinearOperator
+
+        products = {"matvec": self.matmat, "matmat": self.matmat, "rmatvec": self.rmatmat, "rmatmat": self.rmatmat}
+        return LinearOperator(shape=self.shape, dtype=self.dtype, **products)  # pyright: ignore
+
+    def svd(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(U, s, Vh) of the approximation, of its own rank, without another look at A."""
+        left, right = self.factors()
+        Q, R = np.linalg.qr(left)
+        P, L = np.linalg.qr(right.conj().T)
+        U, s, Vh = np.linalg.svd(R @ L.conj().T, full_matrices=False)
+        return Q @ U, s, Vh @ P.conj().T
+
+    def relative_error(self, A, norm: str = "fro") -> float:
+        """The true ``||A - B||_F / ||A||_F``, by reading every entry of A."""
+        from ._checks import check_norm
+        from .operands import as_operand
+
+        check_norm(norm)
+        operand = as_operand(A)
+        if operand.shape != self.shape:
+            raise ValueError(f"A has shape {operand.shape}, but the factorisation has {self.shape}")
+        scale = operand.largest() or 1.0
+        left, right = self.factors()
+        m, n = self.shape
+        high = max(1, min(m, (1 << 23) // max(n, 1)))
+        wrong = total = 0.0
+        for i in range(0, m, high):
+            block = operand.rows(np.arange(i, min(i + high, m)))
+            total += float(np.linalg.norm(block / scale) ** 2)
+            wrong += float(np.linalg.norm((block - left[i : i + high] @ right) / scale) ** 2)
+        return float(np.sqrt(wrong / total)) if total > 0 else 0.0
+
+    # --- for people ---
+
+    def explain(self) -> str:
+        """What was done, why, what it cost and how good it is."""
+        return "\n".join(self._lines())
+
+    def __repr__(self) -> str:
+        lines = self._lines()
+        return f"<{lines[0]}\n " + "\n ".join(lines[1:]) + ">" if len(lines) > 1 else f"<{self.kind} {self.shape}>"
+
+    # --- files ---
+
+    def save(self, path) -> Path:
+        """Write the result to `path` (``.npz`` is added where it is missing); `load` reads it back, without pickle."""
+        path = Path(path)
+        if path.suffix != ".npz":
+            path = path.with_name(path.name + ".npz")
+        arrays: dict[str, np.ndarray] = {}
+        meta = {"format": FORMAT, "result": _pack(self, "", arrays)}
+        np.savez(path, allow_pickle=False, __meta__=np.array(json.dumps(meta)), **arrays)  # type: ignore[arg-type]
+        return path
+
+
+class Transpose(LinearResult):
+    """The transpose or adjoint of a result; a view of it."""
+
+    kind = "transposed factorisation"
+
+    def __init__(self, base: LinearResult, conjugate: bool):
+        self.base, self.conjugate = base, conjugate
+        self.shape, self.dtype = (base.shape[1], base.shape[0]), base.dtype
+
+    def _matmat(self, X):
+        return self.base._rmatmat(X) if self.conjugate else self.base._rmatmat(X.conj()).conj()
+
+    def _rmatmat(self, X):
+        return self.base._matmat(X) if self.conjugate else self.base._matmat(X.conj()).conj()
+
+    def factors(self):
+        left, right = self.base.factors()
+        return (right.conj().T, left.conj().T) if self.conjugate else (right.T, left.T)
+
+    @property
+    def T(self):
+        return Transpose(self.base.H, conjugate=False) if self.conjugate else self.base
+
+    @property
+    def H(self):
+        return self.base if self.conjugate else Transpose(self.base.T, conjugate=True)
+
+    def _lines(self):
+        return [f"{'adjoint' if self.conjugate else 'transpose'} of", *self.base._lines()]
+
+
+@dataclass(frozen=True)
+class Record:
+    """How a result came about: status, choices, work and certificate, the same in every factorisation."""
+
+    status: Status
+    certificate: Certificate
+    entries_read: int
+    seconds: float
+    selection: str = ""
+    choices: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        out = [f"status: {self.status.value}", f"relative error: {self.certificate}"]
+        out += [f"chosen: {choice}" for choice in self.choices]
+        out += [f"note: {note}" for note in self.notes]
+        return [*out, f"work: {self.entries_read:,} entries read, {self.seconds:.3g} s"]
+
+
+class Recorded(LinearResult):
+    """A result with a `record`, whose fields are read as if they were its own."""
+
+    record: Record
+
+    @property
+    def status(self) -> Status:
+        return self.record.status
+
+    @property
+    def certificate(self) -> Certificate:
+        """Relative error with its 95 % interval, measured when the result was made."""
+        return self.record.certificate
+
+    @property
+    def entries_read(self) -> int:
+        return self.record.entries_read
+
+    @property
+    def selection(self) -> str:
+        """The rule that chose the columns or rows."""
+        return self.record.selection
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.record.notes
+
+    @property
+    def seconds(self) -> float:
+        return self.record.seconds
+
+
+# --- the file format: arrays by name, everything else as JSON ---
+
+
+def _classes() -> dict[str, Any]:
+    from .cur import CUR, Core
+    from .interpolative import ColumnID, RowID
+    from .nystrom import Nystrom
+
+    return {c.__name__: c for c in (ColumnID, RowID, CUR, Core, Nystrom, Record, Certificate, Status)}
+
+
+def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, np.ndarray):
+        arrays[name] = value
+        return {"array": name}
+    if isinstance(value, enum.Enum):
+        return {"enum": type(value).__name__, "name": value.name}
+    if dataclasses.is_dataclass(value):
+        fields = {f.name: _pack(getattr(value, f.name), f"{name}.{f.name}", arrays) for f in dataclasses.fields(value)}
+        return {"class": type(value).__name__, "fields": fields}
+    if isinstance(value, (tuple, list)):
+        return {"tuple": [_pack(item, f"{name}.{i}", arrays) for i, item in enumerate(value)]}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _unpack(value: Any, arrays) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if "array" in value:
+        return arrays[value["array"]]
+    if "tuple" in value:
+        return tuple(_unpack(item, arrays) for item in value["tuple"])
+    if "enum" in value:
+        return _classes()[value["enum"]][value["name"]]
+    return _classes()[value["class"]](**{key: _unpack(item, arrays) for key, item in value["fields"].items()})
+
+
+def load(path) -> Any:
+    """Read a result that ``result.save(path)`` wrote.
+
+    Parameters
+    ----------
+    path : the path given to ``save``, with or without ``.npz``.
+
+    Raises
+    ------
+    ValueError
+        If the file is not a result of this package, or was written by a newer version of the format.
+
+    Examples
+    --------
+    >>> import numpy as np, lowrank as lr, tempfile, pathlib
+    >>> f = lr.column_id(np.vander(np.arange(1.0, 9), 5), rank=2, rng=7)
+    >>> g = lr.load(f.save(pathlib.Path(tempfile.mkdtemp()) / "id"))
+    >>> bool((g.to_dense() == f.to_dense()).all())
+    True
+    """
+    path = Path(path)
+    if not path.exists() and path.suffix != ".npz":
+        path = path.with_name(path.name + ".npz")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+        meta = json.loads(str(arrays.pop("__meta__")))
+        version = meta["format"]
+    except FileNotFoundError:
+        raise
+    except Exception as problem:
+        raise ValueError(f"{path.name} is not a result saved by lowrank, or it is damaged ({problem})") from problem
+    if version > FORMAT:
+        raise ValueError(
+            f"{path.name} has format {version}, but this version of lowrank reads up to {FORMAT}; upgrade it"
+        )
+    return _unpack(meta["result"], arrays)
