@@ -1,0 +1,69 @@
+"""One-dimensional densities by maximum likelihood, certified optimal, and compression with them.
+
+``import density as ds``; each name below lives in the file of the same idea.
+"""
+
+from typing import TYPE_CHECKING
+
+from ._lazy import attach
+
+if TYPE_CHECKING:
+    from . import gallery as gallery
+    from .coding import compress as compress
+    from .coding import decompress as decompress
+    from .errors import ChecksumError as ChecksumError
+    from .errors import CorruptDataError as CorruptDataError
+    from .errors import LimitExceededError as LimitExceededError
+    from .errors import ModelMismatchError as ModelMismatchError
+    from .errors import NotOurDataError as NotOurDataError
+    from .errors import TruncatedDataError as TruncatedDataError
+    from .errors import UnknownVersionError as UnknownVersionError
+    from .fitting import fit as fit
+    from .fourier import FourierDensity as FourierDensity
+    from .fourier import from_bytes as from_bytes
+    from .histogram import HistogramSketch as HistogramSketch
+    from .report import FitReport as FitReport
+    from .report import FitWarning as FitWarning
+    from .report import Status as Status
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "ChecksumError": "errors",
+    "CorruptDataError": "errors",
+    "FitReport": "report",
+    "FitWarning": "report",
+    "FourierDensity": "fourier",
+    "HistogramSketch": "histogram",
+    "LimitExceededError": "errors",
+    "ModelMismatchError": "errors",
+    "NotOurDataError": "errors",
+    "Status": "report",
+    "TruncatedDataError": "errors",
+    "UnknownVersionError": "errors",
+    "compress": "coding",
+    "decompress": "coding",
+    "fit": "fitting",
+    "from_bytes": "fourier",
+    "gallery": "gallery",
+}
+__all__ = [
+    "ChecksumError",
+    "CorruptDataError",
+    "FitReport",
+    "FitWarning",
+    "FourierDensity",
+    "HistogramSketch",
+    "LimitExceededError",
+    "ModelMismatchError",
+    "NotOurDataError",
+    "Status",
+    "TruncatedDataError",
+    "UnknownVersionError",
+    "compress",
+    "decompress",
+    "fit",
+    "from_bytes",
+    "gallery",
+]
+__getattr__, __dir__ = attach(__name__, _EXPORTS)

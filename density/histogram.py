@@ -1,0 +1,289 @@
+"""A histogram that merges exactly: the sufficient statistic of every fit."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from ._checks import as_samples, non_finite_message
+from ._threads import resolve_workers, thread_map
+
+CELLS = 1 << 17
+_FIRST, _BLOCK = 1 << 19, 1 << 23  # samples between two checks of the number of cells
+_SMALL = 1 << 17  # below this numpy sorts faster than numba loads
+_PAGE = 9  # a page holds 2^9 neighbouring cells
+_ROW = (1 << _PAGE) + 8  # not a power of two: equal cells of many pages would share one cache set
+
+
+class HistogramSketch:
+    """Counts in dyadic nested cells, at the finest level that needs at most `cells` of them.
+
+    A cell is a prefix of the ordered bit pattern of a double, so its width doubles from level to level, and grows with
+    the octave of x: linear where the data share an octave, log-spaced outwards. The number of occupied cells can only
+    grow with the data and only fall with the level, so the level that is reached depends on the multiset of samples
+    alone. That makes merging exact: any split of the data, in any order, gives the same sketch, bit for bit. Up to
+    `cells` distinct values are kept exactly.
+
+    Parameters
+    ----------
+    cells : most cells kept; memory is 16 bytes a cell.
+
+    Notes
+    -----
+    Time 3-6 ns a sample on one core, memory O(cells). Integers beyond 2^53 are rounded to doubles.
+
+    Examples
+    --------
+    >>> import numpy as np, density as ds
+    >>> x = np.random.default_rng(7).normal(size=1000)
+    >>> a = ds.HistogramSketch().update(x[:300])
+    >>> b = ds.HistogramSketch().update(x[300:])
+    >>> a |= b
+    >>> a == ds.HistogramSketch().update(x), a.n
+    (True, 1000)
+    """
+
+    def __init__(self, *, cells: int = CELLS):
+        if cells != int(cells) or cells < 1024:
+            raise ValueError(f"cells={cells} is too few for a density; pass an integer >= 1024")
+        self.cells = int(cells)
+        self._shift = 0  # bits of the pattern that were dropped
+        self._ids = np.empty(0, np.int64)  # sorted
+        self._counts = np.empty(0, np.int64)
+        self._pending: list[np.ndarray] = []  # ordered bits not merged yet
+        self._pending_size = 0
+
+    # --- adding data ---
+
+    def update(self, x, weights=None, *, workers: int | None = None) -> "HistogramSketch":
+        """Add samples; `weights`, if given, are integer multiplicities >= 0. Returns self, so that calls chain.
+
+        Raises ValueError, and leaves the sketch as it was, when x holds NaN or an infinity.
+        """
+        x = as_samples(x)
+        if weights is not None:
+            return self._update_weighted(x, weights)
+        if len(x) < _SMALL:
+            if not np.isfinite(x).all():
+                raise ValueError(non_finite_message(x))
+            self._pending.append(ordered_bits(x))
+            self._pending_size += len(x)
+            if self._pending_size >= _SMALL:
+                self._flush()
+            return self
+        workers = resolve_workers(workers)
+        shift, ids, counts = _sketch_large(x, max(self._shift, 0), self.cells, workers)
+        self._flush()
+        self._absorb(shift, ids, counts)
+        return self
+
+    def _update_weighted(self, x, weights) -> "HistogramSketch":
+        w = np.asarray(weights).reshape(-1)
+        if w.dtype.kind not in "bui":
+            raise TypeError(f"a sketch counts: weights must be integers, not {w.dtype}; pass real ones to fit")
+        if len(w) != len(x):
+            raise ValueError(f"weights has {len(w)} values for {len(x)} samples; pass one a sample")
+        if (w < 0).any():
+            raise ValueError("weights must be >= 0")
+        if not np.isfinite(x).all():
+            raise ValueError(non_finite_message(x))
+        self._flush()
+        kept = w > 0
+        order = np.argsort(v := ordered_bits(x[kept]))
+        self._absorb(0, *_runs(v[order], w[kept][order].astype(np.int64)))
+        return self
+
+    def merge(self, other: "HistogramSketch") -> "HistogramSketch":
+        """Add the samples of `other`; the same as ``self |= other``."""
+        if not isinstance(other, HistogramSketch):
+            raise TypeError(f"cannot merge a {type(other).__name__} into a HistogramSketch")
+        if other.cells != self.cells:
+            raise ValueError(f"cells={self.cells} and cells={other.cells} differ; merge sketches of equal cells=")
+        self._flush()
+        other._flush()
+        self._absorb(other._shift, other._ids, other._counts)
+        return self
+
+    def __ior__(self, other: "HistogramSketch") -> "HistogramSketch":
+        return self.merge(other)
+
+    def __or__(self, other: "HistogramSketch") -> "HistogramSketch":
+        return HistogramSketch(cells=self.cells).merge(self).merge(other)
+
+    def _flush(self) -> None:
+        if self._pending:
+            values = np.sort(np.concatenate(self._pending))
+            self._pending, self._pending_size = [], 0
+            self._absorb(0, *_runs(values, None))
+
+    def _absorb(self, shift: int, ids, counts) -> None:
+        """Add cells of another level, then coarsen until they fit."""
+        level = max(self._shift, shift)
+        mine = _coarsen(self._ids, self._counts, level - self._shift)
+        theirs = _coarsen(ids, counts, level - shift)
+        both = np.concatenate([mine[0], theirs[0]])
+        order = np.argsort(both)
+        ids, counts = _runs(both[order], np.concatenate([mine[1], theirs[1]])[order])
+        self._shift, self._ids, self._counts = _fit_level(level, ids, counts, self.cells)
+
+    # --- reading it ---
+
+    @property
+    def n(self) -> int:
+        """Samples counted."""
+        self._flush()
+        return int(self._counts.sum())
+
+    @property
+    def exact(self) -> bool:
+        """Whether every distinct value still has a cell of its own."""
+        self._flush()
+        return self._shift == 0
+
+    @property
+    def counts(self):
+        """Samples in each occupied cell, from left to right."""
+        self._flush()
+        return self._counts.copy()
+
+    @property
+    def centres(self):
+        """Middle of each occupied cell; the sample itself while the sketch is exact."""
+        self._flush()
+        lo = from_ordered_bits(self._ids << self._shift)
+        if self._shift == 0:
+            return lo
+        hi = from_ordered_bits(((self._ids + 1) << self._shift) - 1)
+        return lo + (hi - lo) / 2
+
+    def quantile(self, q):
+        """Quantiles of the samples, linear between the middles of the steps of the empirical distribution."""
+        if self.n == 0:
+            raise ValueError("the sketch is empty; call update(x) first")
+        total = self._counts.cumsum()
+        return np.interp(np.asarray(q, float) * total[-1], total - self._counts / 2, self.centres)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, HistogramSketch):
+            return NotImplemented
+        self._flush()
+        other._flush()
+        return (
+            (self.cells, self._shift) == (other.cells, other._shift)
+            and np.array_equal(self._ids, other._ids)
+            and np.array_equal(self._counts, other._counts)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # a sketch changes
+
+    def __getstate__(self) -> dict:
+        self._flush()
+        return self.__dict__.copy()
+
+    def __repr__(self) -> str:
+        n = self.n
+        if n == 0:
+            return "HistogramSketch(empty)"
+        kind = "exact values" if self.exact else f"cells, {52 - self._shift} bits of mantissa"
+        lo, hi = self.centres[[0, -1]]
+        return f"HistogramSketch(n={n}, {len(self._ids)} {kind}, from {lo:.6g} to {hi:.6g})"
+
+
+def ordered_bits(x):
+    """Doubles as int64 in the same order, +0 and -0 together; neighbours differ by one."""
+    bits = np.ascontiguousarray(x, dtype=np.float64).view(np.int64)
+    return np.where(bits < 0, np.int64(np.iinfo(np.int64).min) - bits, bits)
+
+
+def from_ordered_bits(v):
+    """The inverse of `ordered_bits`."""
+    return np.where(v < 0, np.int64(np.iinfo(np.int64).min) - v, v).view(np.float64)
+
+
+def _runs(values, counts):
+    """Distinct values of a sorted array with the sum of their counts (1 each if None)."""
+    if len(values) == 0:
+        return values, np.empty(0, np.int64)
+    first = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
+    if counts is None:
+        return values[first], np.diff(first, append=len(values))
+    return values[first], np.add.reduceat(counts, first)
+
+
+def _coarsen(ids, counts, levels: int):
+    return (ids, counts) if levels == 0 else _runs(ids >> levels, counts)
+
+
+def _fit_level(shift: int, ids, counts, cells: int):
+    """Drop as few bits as leave at most `cells` occupied; the number falls with every bit, so bisection finds them."""
+    if len(ids) <= cells:
+        return shift, ids, counts
+    too_fine, enough = 0, 64 - shift
+    while enough - too_fine > 1:
+        bits = (too_fine + enough) // 2
+        coarse = ids >> bits
+        if 1 + np.count_nonzero(coarse[1:] != coarse[:-1]) > cells:
+            too_fine = bits
+        else:
+            enough = bits
+    return shift + enough, *_coarsen(ids, counts, enough)
+
+
+def _page_table(pages):
+    """Open-addressing table from page number to row; the kernel walks it the same way."""
+    size = 1 << max(4, int(np.ceil(np.log2(4 * len(pages) + 1))))
+    keys, slots = np.zeros(size, np.int64), np.full(size, -1, np.int64)
+    down = 64 - (size.bit_length() - 1)
+    homes = (pages.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(down)
+    for row, (page, home) in enumerate(zip(pages.tolist(), homes.tolist())):
+        while slots[home] >= 0:
+            home = (home + 1) % size
+        keys[home], slots[home] = page, row
+    return keys, slots
+
+
+def _sketch_large(x, shift: int, cells: int, workers: int):
+    """Count a long array block by block; each worker fills pages of its own, and sums of integers have no order."""
+    from ._kernels import count_cells
+
+    sample = np.ascontiguousarray(x[:: max(1, len(x) // (1 << 18))], dtype=np.float64)
+    if not np.isfinite(sample).all():
+        raise ValueError(non_finite_message(x))
+    shift, ids, counts = _fit_level(shift, *_runs(np.sort(ordered_bits(sample) >> shift), None), cells)
+    hot_ids, hot_counts = ids, counts
+    ids, counts = np.empty(0, np.int64), np.empty(0, np.int64)
+    stops = [*range(min(_FIRST, len(x)), len(x), _BLOCK), len(x)]
+    for start, stop in zip([0, *stops[:-1]], stops):
+        block = x[start:stop]
+        # Pages for the crowded stretches; a lone outlier is cheaper in the overflow list than on a page of its own.
+        pages, load = _runs(hot_ids >> _PAGE, hot_counts)
+        pages = pages[load >= max(8, load.sum() >> 15)]
+        keys, slots = _page_table(pages)
+
+        def count(part, shift=shift, keys=keys, slots=slots, shape=(max(len(pages), 1), _ROW)):  # noqa: B008
+            table = np.zeros(shape, np.int64)
+            spill = []
+            for at in range(0, len(part), 1 << 16):
+                bits = np.ascontiguousarray(part[at : at + (1 << 16)], dtype=np.float64).view(np.int64)
+                overflow = np.empty(len(bits), np.int64)
+                spilled = count_cells(bits, shift, _PAGE, keys, slots, table, overflow)
+                if spilled < 0:
+                    return None
+                spill.append(overflow[:spilled].copy())
+            return table, np.concatenate(spill)
+
+        edges = np.linspace(0, len(block), workers + 1).astype(int)
+        parts = [block[lo:hi] for lo, hi in pairwise(edges) if hi > lo]
+        done = thread_map(count, parts, workers)
+        counted = [d for d in done if d is not None]
+        if len(counted) < len(done):
+            raise ValueError(non_finite_message(x))
+        table = np.sum([d[0] for d in counted], axis=0)
+        seen = np.flatnonzero(table := table[: len(pages)].reshape(-1))
+        paged = (pages[seen // _ROW] << _PAGE) + seen % _ROW
+        spilled = _runs(np.sort(np.concatenate([d[1] for d in counted])), None)
+        merged = np.concatenate([ids, paged, spilled[0]])
+        order = np.argsort(merged)
+        totals = np.concatenate([counts, table[seen], spilled[1]])
+        level, ids, counts = _fit_level(shift, *_runs(merged[order], totals[order]), cells)
+        shift, hot_ids, hot_counts = level, ids, counts
+    return shift, ids, counts

@@ -1,0 +1,282 @@
+"""The likelihood of a trigonometric square on the circle: its global maximum and the proof that it is one.
+
+Nodes theta_j carry weights w_j >= 0, sum w = 1, and the model is p = |A|^2 / ||a||^2 with
+``A(theta) = sum_{k=0..K} a_k exp(i k theta)``. The mean log-likelihood is concave in the autocorrelation of a, and with
+
+    M = sum_j w_j v_j v_j^* / p(theta_j),   v = (1, e^{i theta}, ..., e^{i K theta}),
+
+every other model p' of the same order obeys ``mean log(p'/p) <= log mean(p'/p) = log <M, G'> <= log lambda_max(M)``,
+because p' = v^* G' v with a positive G' of trace 1: ``log lambda_max(M)`` bounds what any optimiser could still gain.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.fft as _scipy_fft
+from scipy import linalg
+
+# scipy annotates its transforms with uarray's dispatcher, which no array operation accepts.
+_transforms: Any = _scipy_fft
+fft, ifft, rfft, irfft = _transforms.fft, _transforms.ifft, _transforms.rfft, _transforms.irfft
+
+GAP_TOLERANCE = 1e-6  # nats per sample; a fit whose certified gap is larger says so
+_STALL = 1e-14  # Newton's predicted gain below which rounding decides
+
+
+class Circle:
+    """Weights on equispaced nodes of the circle and the two transforms that the likelihood needs.
+
+    cosine : nodes theta_j = pi j / m, j = 0..m, of a density that is even in theta; coefficients are real.
+    periodic : nodes theta_j = 2 pi j / m, j = 0..m-1; coefficients are complex.
+    """
+
+    def __init__(self, weights, basis: str):
+        weights = np.asarray(weights, dtype=np.float64)
+        self.basis = basis
+        self.even = basis == "cosine"
+        self.size = 2 * (len(weights) - 1) if self.even else len(weights)  # nodes on the whole circle
+        self.weights = weights / weights.sum()
+        self.occupied = self.weights > 0
+        # An rfft sees each inner node of an even function twice, at theta and at -theta.
+        self.share = self.weights.copy()
+        if self.even:
+            self.share[1:-1] *= 0.5
+
+    def values(self, a):
+        """A at the nodes."""
+        if self.even:
+            return np.conj(rfft(a, self.size))
+        return ifft(a, self.size, norm="forward")
+
+    def moments(self, f, count: int):
+        """``sum_j f_j exp(i k theta_j)`` for k < count; f already holds the share of each node."""
+        if self.even:
+            return irfft(f, self.size, norm="forward")[:count]
+        return ifft(f, self.size, norm="forward")[:count]
+
+    def divide(self, A, power: int = 1):
+        """share / A^power where there is data; empty nodes may sit on a zero of A."""
+        out = np.zeros(len(A), dtype=A.dtype)
+        np.divide(self.share, A if power == 1 else A**power, out=out, where=self.occupied)
+        return out
+
+    def density(self, a):
+        """p at the nodes."""
+        A = self.values(a)
+        return (A.real**2 + A.imag**2) / np.vdot(a, a).real
+
+    def log_likelihood(self, a, A=None) -> float:
+        """``sum_j w_j log p(theta_j)`` in nats."""
+        A = (self.values(a) if A is None else A)[self.occupied]
+        squared = A.real**2 + A.imag**2
+        if squared.min(initial=np.inf) <= 0:
+            return -np.inf
+        return float(self.weights[self.occupied] @ np.log(squared) - np.log(np.vdot(a, a).real))
+
+    def smoothed(self, order: int):
+        """Fejer means of the weights: a non-negative trigonometric polynomial of this order, at the nodes."""
+        c = self.moments(self.share, order + 1)
+        c = c * (1 - np.arange(order + 1) / (order + 1))
+        if self.even:
+            return rfft(np.concatenate([c, np.zeros(self.size - 2 * order - 1), c[:0:-1]])).real
+        return fft(np.concatenate([c, np.zeros(self.size - 2 * order - 1), np.conj(c[:0:-1])])).real
+
+
+def spectral_factor(circle: Circle, p, order: int, floor: float = 1e-4):
+    """Coefficients of the minimum-phase A with |A|^2 = p, cut at `order` (Kolmogorov's cepstral method).
+
+    ``log p = sum_n l_n e^{i n theta}``; keeping l_0 / 2 and the l_n of n > 0 gives log A, analytic inside the circle.
+    """
+    log_p = np.log(np.maximum(p, floor * np.mean(p)))
+    N = circle.size
+    if circle.even:
+        cepstrum = irfft(log_p, N)
+        cepstrum[0] /= 2
+        cepstrum[N // 2] /= 2
+        cepstrum[N // 2 + 1 :] = 0
+        a = irfft(np.exp(rfft(cepstrum)), N)[: order + 1]
+    else:
+        cepstrum = fft(log_p, norm="forward")
+        cepstrum[0] /= 2
+        cepstrum[N // 2] /= 2
+        cepstrum[N // 2 + 1 :] = 0
+        a = fft(np.exp(ifft(cepstrum, norm="forward")), norm="forward")[: order + 1]
+    return a / np.linalg.norm(a)
+
+
+@dataclass(frozen=True)
+class Maximum:
+    """Where an ascent ended."""
+
+    a: np.ndarray
+    log_likelihood: float
+    steps: int
+
+
+def _newton_system(circle: Circle, a, A):
+    """Gradient and negated Hessian of the log-likelihood in the real coordinates of a, at ||a|| = 1.
+
+    With h_n = sum_j w_j e^{i n theta_j} / A_j^2 the second derivative of sum w log|A|^2 is -2 Re(da^T [h_{k+l}] da): a
+    Hankel matrix, one more FFT. That is why Newton costs little more here than a gradient step.
+    """
+    count = len(a)
+    g = circle.moments(circle.divide(A), count)
+    h = circle.moments(circle.divide(A, 2), 2 * count - 1)
+    H = linalg.hankel(h[:count], h[count - 1 :])
+    if circle.even:
+        # The scale of a is free: -4 a a^T of the norm and +4 a a^T that pins it cancel.
+        system = 2 * H
+        system[np.diag_indices(count)] += 2
+        return 2 * g - 2 * a, system
+    gradient = 2 * np.concatenate([np.real(g) - np.real(a), -np.imag(g) - np.imag(a)])
+    real, imag = np.real(H), np.imag(H)
+    system = 2 * np.block([[real, -imag], [-imag, -real]])
+    system[np.diag_indices(2 * count)] += 2
+    phase = np.concatenate([-np.imag(a), np.real(a)])  # a -> e^{i phi} a changes nothing
+    system += 4 * np.outer(phase, phase)
+    return gradient, system
+
+
+def maximise(circle: Circle, a, *, precision: float = _STALL, max_steps: int = 300) -> Maximum:
+    """Newton's method with Levenberg damping, from `a`, until a step promises to gain less than `precision` nats.
+
+    Newton rather than L-BFGS because the Hessian is one FFT away: on the 25-mode mixture it took 7-9 steps where L-BFGS
+    took 44-1434, and it still reached the optimum at K = 200, where L-BFGS stalled 0.15 nats short of a certificate.
+    """
+    a = np.asarray(a, dtype=np.float64 if circle.even else np.complex128)
+    a = a / np.linalg.norm(a)
+    A = circle.values(a)
+    L = circle.log_likelihood(a, A)
+    damping, steps = 0.0, 0
+    for steps in range(1, max_steps + 1):
+        gradient, system = _newton_system(circle, a, A)
+        diagonal = np.diag(system).copy()
+        for _ in range(60):
+            system[np.diag_indices(len(system))] = diagonal + damping
+            try:
+                step = linalg.cho_solve(linalg.cho_factor(system, check_finite=False), gradient, check_finite=False)
+            except linalg.LinAlgError:
+                damping = max(5 * damping, 1e-3)
+                continue
+            gain = float(gradient @ step)
+            b = a + (step if circle.even else step[: len(a)] + 1j * step[len(a) :])
+            b /= np.linalg.norm(b)
+            B = circle.values(b)
+            L_new = circle.log_likelihood(b, B)
+            if L_new - L >= 0.1 * gain - _STALL * max(1.0, abs(L)):
+                break
+            damping = max(5 * damping, 1e-3)
+        else:
+            return Maximum(a, L, steps)
+        a, A, L = b, B, L_new
+        damping = damping / 5 if damping > 1e-6 else 0.0
+        if gain < precision:
+            break
+    return Maximum(a, L, steps)
+
+
+def gap_matrix(circle: Circle, a):
+    """First column of the Hermitian Toeplitz matrix M, so that M[k, l] = column[k - l]."""
+    p = circle.density(a)
+    f = np.zeros(len(p))
+    np.divide(circle.share, p, out=f, where=circle.occupied)
+    return circle.moments(f, len(a))
+
+
+def optimality_gap(circle: Circle, a) -> float:
+    """Certified bound, in nats per sample, on what any model of this order could still gain over `a`.
+
+    LAPACK's largest eigenvalue plus its backward error. A Lanczos value would be no certificate: it bounds lambda_max
+    from below. Divide and conquer, because an interior optimum has M = I, on which MRRR breaks down. At O(K^3) this
+    costs no more than a Newton step.
+    """
+    values = np.linalg.eigvalsh(linalg.toeplitz(gap_matrix(circle, a)))
+    rounding = 4 * len(a) * np.finfo(np.float64).eps
+    return max(0.0, float(np.log(values[-1] * (1 + rounding))))
+
+
+def escape(circle: Circle, a):
+    """Leave a stationary point that is not the maximum: mix in the top eigenvector of M and factor again.
+
+    Along p_t = (1 - t) p + t |V|^2 the slope of the likelihood at t = 0 is lambda_max - 1 > 0, and it is concave in t.
+    """
+    v = np.linalg.eigh(linalg.toeplitz(gap_matrix(circle, a)))[1][:, -1]
+    p, extra = circle.density(a), circle.density(np.conj(v))
+    w, seen = circle.weights[circle.occupied], circle.occupied
+    lo, hi = 0.0, 1.0
+    for _ in range(40):
+        t = (lo + hi) / 2
+        slope = w @ ((extra[seen] - p[seen]) / np.maximum((1 - t) * p[seen] + t * extra[seen], 1e-300))
+        lo, hi = (t, hi) if slope > 0 else (lo, t)
+    mixed = (1 - lo) * p + lo * extra
+    return spectral_factor(circle, mixed, len(a) - 1, floor=1e-10)
+
+
+def minimum_phase(a, *, margin: float = 1e-7):
+    """The coefficients with the same |A| on the circle and no zero inside it, first coefficient positive.
+
+    Each zero r inside the circle is moved to 1 / conj(r) by a Blaschke factor applied on the circle, where it has
+    modulus one: nothing is amplified. Zeros within `margin` of the circle are their own reflection.
+    """
+    a = np.asarray(a)
+    if len(a) > 1 and _zeros_inside(a, 1 - margin):
+        roots = np.roots(a[::-1])
+        inside = roots[np.abs(roots) < 1 - margin]
+        z = np.exp(2j * np.pi * np.arange(4 * len(a)) / (4 * len(a)))
+        A = ifft(a, len(z), norm="forward")
+        for r in inside:
+            A = A * (1 - np.conj(r) * z) / (z - r)
+        moved = fft(A, norm="forward")[: len(a)]
+        a = moved if np.iscomplexobj(a) else moved.real
+    a = a * (np.abs(a[0]) / a[0]) if a[0] != 0 else a
+    return a / np.linalg.norm(a)
+
+
+def _zeros_inside(a, radius: float) -> int:
+    """How many zeros of sum a_k z^k lie inside the circle of this radius: the winding number of its image."""
+    n = 1 << int(np.ceil(np.log2(32 * len(a))))
+    A = ifft(a * radius ** np.arange(len(a)), n, norm="forward")
+    turns = np.angle(np.roll(A, -1) * np.conj(A)).sum() / (2 * np.pi)
+    return round(float(turns))
+
+
+@dataclass(frozen=True)
+class Certified:
+    """Coefficients of one order with the bound on what they leave unexplained."""
+
+    a: np.ndarray
+    log_likelihood: float
+    gap_nats: float
+    steps: int
+
+
+def ranked_maximum(circle: Circle, order: int, start=None, *, precision: float) -> Maximum:
+    """The maximum to `precision` nats, uncertified: enough to compare orders and maps."""
+    return maximise(circle, _first_guess(circle, order, start), precision=precision)
+
+
+def _first_guess(circle: Circle, order: int, start):
+    """The spectral factor of the Fejer means, or `start` padded with zeros where that is likelier."""
+    a = spectral_factor(circle, circle.smoothed(order), order)
+    if start is None:
+        return a
+    start = np.concatenate([start, np.zeros(order + 1 - len(start), dtype=np.asarray(start).dtype)])
+    return start if circle.log_likelihood(start) > circle.log_likelihood(a) else a
+
+
+def certified_maximum(circle: Circle, order: int, start=None, *, tolerance: float = GAP_TOLERANCE) -> Certified:
+    """Maximise from the spectral factor (or from `start`, if likelier), reflect, certify; escape while not met."""
+    best = maximise(circle, _first_guess(circle, order, start))
+    gap, steps = optimality_gap(circle, best.a), best.steps
+    for _ in range(4):
+        if gap <= tolerance:
+            break
+        again = maximise(circle, escape(circle, best.a))
+        steps += again.steps
+        again_gap = optimality_gap(circle, again.a)
+        if again_gap >= gap:
+            break
+        best, gap = again, again_gap
+    a = minimum_phase(best.a)
+    return Certified(a, circle.log_likelihood(a), optimality_gap(circle, a), steps)

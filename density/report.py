@@ -1,0 +1,88 @@
+"""What a fit tried, what it chose, and how sure it is."""
+
+import enum
+from dataclasses import dataclass
+
+
+class FitWarning(UserWarning):
+    """A fit was returned that its user should look at."""
+
+
+class Status(enum.Enum):
+    """How a fit ended; the value is what the user reads."""
+
+    CERTIFIED = "No model of this order on this map can gain more than the certified gap."
+    UNCERTIFIED = "The certified gap is above 1e-6 nats: a better model of this order may exist."
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One map that was tried: its best order on two thirds of the data, judged on the rest, nats per sample."""
+
+    map: str
+    scale: float
+    order: int
+    held_out: float
+
+
+@dataclass(frozen=True)
+class OrderStep:
+    """One order that was tried on the chosen map; `aic` is per sample, lower is better."""
+
+    order: int
+    log_likelihood: float
+    aic: float
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """Everything that a fit tried and measured.
+
+    Attributes
+    ----------
+    status : how it ended.
+    n : samples, or the effective number of them where weights were given.
+    candidates, order_path : what was tried, in the order of trying; empty where the caller chose.
+    grid : step of the rounding that was found in the data, or None.
+    atoms : (value, mass) of values that repeat too often for a density.
+    gap_nats : bound on what the best model of this order could still gain, nats per sample.
+    seconds : wall time of the fit; not part of equality nor of `to_bytes`.
+    """
+
+    status: Status
+    n: float
+    candidates: tuple[Candidate, ...] = ()
+    order_path: tuple[OrderStep, ...] = ()
+    grid: float | None = None
+    atoms: tuple[tuple[float, float], ...] = ()
+    gap_nats: float = float("nan")
+    seconds: float = 0.0
+
+
+def sentences(p) -> str:
+    """What was chosen and why, for the user of a density."""
+    r, m = p.report, p.map
+    lines = [f"{r.status.value} (gap {p.gap_nats:.2e} nats a sample, n = {r.n:g})"]
+    where = f"{m.kind} map with loc {m.loc:.6g}, scale {m.scale:.6g}"
+    if r.candidates:
+        best = max(r.candidates, key=lambda c: c.held_out)
+        score = f"{best.held_out:.6f} nats a sample"
+        lines.append(f"Map: {where}; best of {len(r.candidates)} by held-out likelihood, {score}.")
+    else:
+        lines.append(f"Map: {where}; as asked.")
+    if len(r.order_path) > 1:
+        lines.append(f"Order: {p.order}, the lowest AIC of {len(r.order_path)} orders tried, {p.basis} basis.")
+    else:
+        lines.append(f"Order: {p.order}, {p.basis} basis.")
+    if p.tail.mass:
+        lines.append(
+            f"Safety tail: Cauchy of mass {p.tail.mass:.2e} at {p.tail.loc:.6g}, so that no value has probability 0; "
+            "mean and var are those of the fitted part."
+        )
+    else:
+        lines.append(f"No safety tail: the support [{p.support[0]:.6g}, {p.support[1]:.6g}] is believed.")
+    if r.grid is not None:
+        lines.append(f"The data are rounded to multiples of {r.grid:.6g}; each was spread over its rounding cell.")
+    for value, mass in r.atoms:
+        lines.append(f"The value {value:.6g} holds {mass:.1%} of the data: no density describes it well.")
+    return "\n".join(lines)
