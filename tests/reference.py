@@ -131,3 +131,106 @@ def causal_attention(q, k, v, *, offset=None, window=None, slopes=None, mask=Non
 
 
 # --- density ---
+
+
+def rans_encode(values, symbols, precision: int) -> bytes:
+    """One stream of `density.rans`, in whole numbers of Python.
+
+    `symbols` is a list of (frequency, first value, raw bits) for each value: the table of that value. Raw bits of 255
+    mark an escape. Written from the description of the format, with none of the tricks of the kernels.
+    """
+    lanes, low = (1, 2**precision) if len(values) < 2**15 else (4, 2**32)
+    states, words = [low] * lanes, []
+
+    def push(lane, frequency, start, bits):
+        while states[lane] >= frequency << (64 - bits):
+            words.append(states[lane] & 0xFFFFFFFF)
+            states[lane] >>= 32
+        x = states[lane]
+        states[lane] = (x // frequency << bits) + start + x % frequency
+
+    def push_raw(lane, value, bits):
+        for lower, size in [(0, min(bits, 32)), (32, bits - 32)]:
+            if size > 0:
+                push(lane, 1, value >> lower & (1 << size) - 1, size)
+
+    for i in reversed(range(len(values))):
+        value, table, start = int(values[i]), symbols[i], 0
+        for frequency, first, raw in table:
+            if raw == 255 or first <= value < first + (1 << raw):
+                break
+            start += frequency
+        if raw == 255:
+            whole = 2 * value if value >= 0 else -2 * value - 1
+            length = whole.bit_length()
+            push_raw(i % lanes, whole - (1 << length - 1) if length else 0, max(length - 1, 0))
+            push_raw(i % lanes, length, 7)
+        else:
+            push_raw(i % lanes, value - first, raw)
+        push(i % lanes, frequency, start, precision)
+    for x in reversed(states):
+        words += [x >> 32, x & 0xFFFFFFFF] if lanes == 4 or x >> 32 else [x]
+    return b"".join(word.to_bytes(4, "little") for word in reversed(words)) if len(values) else b""
+
+
+def rans_decode(data: bytes, symbols, precision: int):
+    """The values of one stream, None if it is not whole; see `rans_encode`."""
+    words = [int.from_bytes(data[i : i + 4], "little") for i in range(0, len(data), 4)]
+    count = len(symbols)
+    if count == 0:
+        return [] if not data else None
+    lanes, low = (1, 2**precision) if count < 2**15 else (4, 2**32)
+    if len(words) < (1 if lanes == 1 else 8) or len(data) % 4:
+        return None
+    states = [words[0] + (words[1] << 32 if len(words) > 1 else 0)] if lanes == 1 else []
+    states = states or [words[2 * i] + (words[2 * i + 1] << 32) for i in range(4)]
+    words = words[2 * lanes :]
+    if (lanes == 4 or len(data) > 4) and min(states) < 2**32:
+        return None
+
+    def refill(lane):
+        if states[lane] < 2**32 and (words or lanes == 4):
+            states[lane] = states[lane] << 32 | words.pop(0)  # IndexError: the stream is too short
+
+    def pull_raw(lane, bits):
+        value = 0
+        for size in [bits - 32, min(bits, 32)]:
+            if size > 0:
+                value = value << size | states[lane] & (1 << size) - 1
+                states[lane] >>= size
+                refill(lane)
+        return value
+
+    values = []
+    try:
+        for i in range(count):
+            lane, start = i % lanes, 0
+            slot = states[lane] & (1 << precision) - 1
+            table = iter(symbols[i])
+            frequency, first, raw = next(table)
+            while slot >= start + frequency:
+                start += frequency
+                frequency, first, raw = next(table)
+            states[lane] = frequency * (states[lane] >> precision) + slot - start
+            refill(lane)
+            if raw == 255:
+                length = pull_raw(lane, 7)
+                if length > 64:
+                    return None
+                whole = (1 << length - 1) + pull_raw(lane, length - 1) if length else 0
+                values.append(-(whole + 1) // 2 if whole & 1 else whole // 2)
+            else:
+                values.append(first + pull_raw(lane, raw))
+    except IndexError:
+        return None
+    return values if not words and states == [low] * lanes else None
+
+
+def crc32c(data: bytes, value: int = 0) -> int:
+    """CRC-32C bit by bit (Castagnoli, Brauer and Herrmann 1993, reflected polynomial 0x82F63B78)."""
+    value ^= 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+    return value ^ 0xFFFFFFFF
