@@ -1,0 +1,282 @@
+"""Kernels of the interleaved 64-bit rANS coder (Duda 2013, arXiv:1311.2540; Giesen 2014, arXiv:1402.3392).
+
+A state x lives in [2^32, 2^64) and exchanges 32-bit words with the stream. Coding a symbol of frequency f and start c
+out of M = 2^n is x -> (x // f) M + c + x % f; decoding is its inverse. Value i belongs to lane i % 4, and the lanes
+share one stream of words, so that the machine always has four independent chains to work on. A short stream has one.
+
+Layout: the states of the lanes, lower word first, then the words in the order in which the decoder wants them. A lone
+lane starts at 2^n instead of 2^32, so that it wastes few bits: nothing is written before its state has reached 2^32,
+and nothing is read once the words are used up. If its state never got there, the stream is its lower word alone. From
+a start of 2^n or more every symbol leads away, so that a stream read for too many values does not seem whole.
+
+A symbol stands in a row of three words, `row[0] = start | frequency << 25 | kind << 50`, `row[1]` = the first value
+that it covers, `row[2] = (2^64 - 1) // frequency`; the row after the last symbol of a table has start = 2^n. `kind` is
+the number of raw offset bits that follow the symbol (0..64), or ESCAPE. A table stands in `shape[t]`, see `SHAPE`.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from ._jit import kernel
+
+ESCAPE = 255  # raw_bits of the symbol behind which a whole value follows in Exp-Golomb form
+OK, TRUNCATED, TRAILING, FINAL_STATE, CORRUPT = range(5)  # what `decode` returns; the sentences stand in rans.py
+SHAPE = ("first row", "symbols, the escape left out", "has an escape", "first symbol of the run", "symbols in the run")
+SHAPE += ("first value of the run", "raw bits of each symbol in the run")  # a run: equal, gapless, found without search
+
+_LOW = np.uint64(1 << 32)  # states are at least this
+_FIELD = np.uint64((1 << 25) - 1)  # holds 2^24 itself: a table of one symbol
+_WORD = np.uint64((1 << 32) - 1)
+_ONES = np.uint64((1 << 64) - 1)
+_SIGN = np.uint64(1 << 63)
+_U0, _U1, _U7, _U25, _U32, _U50, _U63, _U64 = (np.uint64(i) for i in (0, 1, 7, 25, 32, 50, 63, 64))
+
+
+@intrinsic
+def _high_product(typingctx, a, b):
+    """Upper 64 of the 128 bits of a product."""
+
+    def emit(context, builder, signature, args):
+        wide = ir.IntType(128)
+        product = builder.mul(builder.zext(args[0], wide), builder.zext(args[1], wide))
+        return builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), ir.IntType(64))
+
+    return types.uint64(types.uint64, types.uint64), emit
+
+
+@kernel
+def prepare(frequencies, bases, raw_bits, offsets, precision, bits, rows, shape, coarse):
+    """Fill `rows`, `shape` and the look-up `coarse[t << bits | slot >> (precision - bits)]` = first candidate symbol.
+
+    Returns (fault, table, symbol): 0 none, 1 a frequency of 0, 2 a wrong sum, 3 values out of order or overlapping,
+    4 raw_bits over 64, 5 an escape that is not the last symbol. O(symbols + tables 2^bits).
+    """
+    total = np.int64(1) << precision
+    row = 0
+    for t in range(offsets.size - 1):
+        begin, end = offsets[t], offsets[t + 1]
+        start = np.int64(0)
+        run = best = best_begin = np.int64(0)
+        escape = end > begin and raw_bits[end - 1] == ESCAPE
+        shape[t, 0], shape[t, 1], shape[t, 2] = row, end - begin - escape, escape
+        for s in range(begin, end):
+            f, k = np.int64(frequencies[s]), np.int64(raw_bits[s])
+            if f <= 0:
+                return 1, t, s
+            if f > total - start:
+                return 2, t, s
+            if k > 64:
+                if k != ESCAPE:
+                    return 4, t, s
+                if s != end - 1:
+                    return 5, t, s
+            else:
+                room = _ONES - (np.uint64(bases[s]) ^ _SIGN)  # how far 2^63 - 1 is
+                if (k == 64 and room != _ONES) or (k < 64 and (_U1 << np.uint64(k)) - _U1 > room):
+                    return 3, t, s
+            if s > begin and k != ESCAPE:
+                gap = np.uint64(bases[s]) - np.uint64(bases[s - 1])
+                before = np.int64(raw_bits[s - 1])
+                if bases[s] <= bases[s - 1] or before >= 64 or (gap >> np.uint64(before)) == _U0:
+                    return 3, t, s
+                run = run + 1 if before == k and gap == (_U1 << np.uint64(k)) else np.int64(1)
+            else:
+                run = np.int64(1)
+            if k < 64 and run > best:
+                best, best_begin = run, s - run + 1
+            rows[row, 0] = np.uint64(start) | (np.uint64(f) << _U25) | (np.uint64(k) << _U50)
+            rows[row, 1] = np.uint64(bases[s])
+            rows[row, 2] = _ONES // np.uint64(f)
+            row += 1
+            start += f
+        if start != total:
+            return 2, t, end - 1
+        rows[row, 0], rows[row, 1], rows[row, 2] = np.uint64(total), _U0, _U0
+        row += 1
+        shape[t, 3], shape[t, 4] = best_begin - begin, best
+        shape[t, 5], shape[t, 6] = (bases[best_begin], np.int64(raw_bits[best_begin])) if best > 0 else (0, 0)
+        s = shape[t, 0]
+        for j in range(np.int64(1) << bits):
+            slot = np.uint64(j) << np.uint64(precision - bits)
+            while rows[s + 1, 0] & _FIELD <= slot:
+                s += 1
+            coarse[(t << bits) + j] = s - shape[t, 0]
+    return 0, 0, 0
+
+
+@kernel(forceinline=True)
+def _append(x, value, bits):
+    """State after 1..32 raw bits, and whether its lower word has to be written before."""
+    large = x >> (_U64 - bits) != _U0
+    x = x >> _U32 if large else x
+    return (x << bits) | value, np.int64(large)
+
+
+@kernel
+def encode(values, contexts, rows, shape, precision, alone, words):
+    """Fill `words` from its end; returns (first word in use, -1 or the index of a value without a symbol).
+
+    `contexts` names the table of each value, or is empty: table 0. `alone` is None for four lanes, else one. `words`
+    must hold 4 entries a value (1 where no symbol has raw bits) and 9 more.
+    Floor: two multiplications and two look-ups a value, of which four chains overlap.
+    """
+    n = np.uint64(precision)
+    p = words.size
+    several = contexts.size > 0
+    x = y1 = y2 = y3 = _U1 << n if alone is not None else _LOW  # x: the lane at work; the others follow in turn
+    t = np.int64(0)
+    for i in range(values.size - 1, -1, -1):
+        if alone is None:
+            x, y1, y2, y3 = y3, x, y1, y2
+        if several:
+            t = np.int64(contexts[i])
+        value = np.uint64(values[i])
+        run = (value - np.uint64(shape[t, 5])) >> np.uint64(shape[t, 6])
+        r = shape[t, 0] + shape[t, 3] + np.int64(run)
+        if run >= np.uint64(shape[t, 4]):
+            low = shape[t, 0]
+            high = end = low + shape[t, 1]  # the last first-value <= value lies in [low, high) if there is one
+            while high - low > 1:
+                middle = (low + high) >> 1
+                if np.int64(rows[middle, 1]) <= np.int64(value):
+                    low = middle
+                else:
+                    high = middle
+            r = end  # the escape
+            if low < end and np.int64(rows[low, 1]) <= np.int64(value):
+                kind = rows[low, 0] >> _U50
+                if kind >= _U64 or (value - rows[low, 1]) >> kind == _U0:
+                    r = low
+            if r == end and shape[t, 2] == 0:
+                return p, i
+        entry = rows[r, 0]
+        kind = entry >> _U50
+        if kind != _U0:
+            length = _U0
+            bits, offset = kind, value - rows[r, 1]
+            if kind == np.uint64(ESCAPE):  # zigzag; its bit length in seven bits, then the bits below the leading one
+                whole = (value << _U1) ^ (_U0 - (value >> _U63))
+                while length < _U64 and whole >> length != _U0:
+                    length += _U1
+                bits = length - _U1 if length > _U1 else _U0
+                offset = whole & ((_U1 << bits) - _U1)
+            if bits > _U32:  # the decoder meets the upper part first
+                words[p - 1] = x & _WORD
+                x, wrote = _append(x, offset & _WORD, _U32)
+                p -= wrote
+                offset >>= _U32
+                bits -= _U32
+            if bits > _U0:
+                words[p - 1] = x & _WORD
+                x, wrote = _append(x, offset, bits)
+                p -= wrote
+            if kind == np.uint64(ESCAPE):
+                words[p - 1] = x & _WORD
+                x, wrote = _append(x, length, _U7)
+                p -= wrote
+        f = (entry >> _U25) & _FIELD
+        words[p - 1] = x & _WORD  # written always, kept only if the state is too large: no branch to mispredict
+        large = (x >> (_U64 - n)) >= f
+        p -= np.int64(large)
+        x = x >> _U32 if large else x
+        quotient = _high_product(x, rows[r, 2])  # pyright: ignore[reportCallIssue]
+        # at most one too small: x (2^64 / f - rcp) / 2^64 < 1
+        rest = x - quotient * f
+        over = rest >= f
+        quotient += np.uint64(over)
+        rest = rest - f if over else rest
+        x = (quotient << n) + (entry & _FIELD) + rest
+    if alone is not None:
+        if x >= _LOW:
+            p -= 1
+            words[p] = x >> _U32
+        p -= 1
+        words[p] = x & _WORD
+        return p, -1
+    for state in (y3, y2, y1, x):  # x has coded value 0: it is lane 0
+        p -= 2
+        words[p], words[p + 1] = state & _WORD, state >> _U32
+    return p, -1
+
+
+@kernel(forceinline=True)
+def _refill(x, word, more):
+    """State after a read, and how many words it took; `word` is the next one, `more` says that it may be taken."""
+    small = (x < _LOW) & more
+    return (x << _U32) | np.uint64(word) if small else x, np.int64(small)
+
+
+@kernel
+def decode(words, contexts, rows, shape, coarse, bits, precision, alone, out):
+    """Fill `out`; returns a status.
+
+    No word outside `words` is read and nothing but `out` is written, whatever the words hold: positions are cut at the
+    last word, and a reader that wanted more is told at the end. Rows stay inside their table because a slot does.
+    Floor: one multiplication and two dependent look-ups a value, of which four chains overlap.
+    """
+    n, shift = np.uint64(precision), np.uint64(precision - bits)
+    mask = (_U1 << n) - _U1
+    size = words.size
+    last = size - 1
+    several = contexts.size > 0
+    if size < (8 if alone is None else 1):
+        return TRUNCATED
+    x = np.uint64(words[0]) | (np.uint64(words[min(1, last)]) << _U32 if last > 0 else _U0)
+    y1 = y2 = y3 = x
+    p = min(2, size)
+    if alone is None:
+        y1 = np.uint64(words[2]) | (np.uint64(words[3]) << _U32)
+        y2 = np.uint64(words[4]) | (np.uint64(words[5]) << _U32)
+        y3 = np.uint64(words[6]) | (np.uint64(words[7]) << _U32)
+        p = 8
+    if size > 1 and (x < _LOW or y1 < _LOW or y2 < _LOW or y3 < _LOW):
+        return CORRUPT
+    first, begin = shape[0, 0], np.int64(0)
+    for i in range(out.size):
+        if several:
+            first, begin = shape[contexts[i], 0], np.int64(contexts[i]) << bits
+        slot = x & mask
+        r = first + np.int64(coarse[begin + np.int64(slot >> shift)])
+        r += np.int64((rows[r + 1, 0] & _FIELD) <= slot)  # the first step of the search is free of branches
+        while (rows[r + 1, 0] & _FIELD) <= slot:  # ends: the row behind the table starts at 2^n
+            r += 1
+        entry = rows[r, 0]
+        value = rows[r, 1]
+        x = ((entry >> _U25) & _FIELD) * (x >> n) + slot - (entry & _FIELD)
+        x, took = _refill(x, words[min(p, last)], (alone is None) | (p < size))
+        p += took
+        kind = entry >> _U50
+        if kind != _U0:
+            left = kind
+            if kind == np.uint64(ESCAPE):
+                length = x & np.uint64(127)
+                x, took = _refill(x >> _U7, words[min(p, last)], (alone is None) | (p < size))
+                p += took
+                if length > _U64:
+                    return CORRUPT
+                left = length - _U1 if length > _U1 else _U0
+                value = _U1 << left if length > _U0 else _U0
+            upper = _U0
+            if left > _U32:
+                left -= _U32
+                upper = (x & ((_U1 << left) - _U1)) << _U32
+                x, took = _refill(x >> left, words[min(p, last)], (alone is None) | (p < size))
+                p += took
+                left = _U32
+            value += upper + (x & ((_U1 << left) - _U1))
+            x, took = _refill(x >> left, words[min(p, last)], (alone is None) | (p < size))
+            p += took
+            if kind == np.uint64(ESCAPE):
+                value = (value >> _U1) ^ (_U0 - (value & _U1))
+        out[i] = value
+        if alone is None:
+            x, y1, y2, y3 = y1, y2, y3, x
+    if p > size:
+        return TRUNCATED
+    if p < size:
+        return TRAILING
+    if alone is not None:
+        return OK if x == _U1 << n else FINAL_STATE
+    return OK if x == _LOW and y1 == _LOW and y2 == _LOW and y3 == _LOW else FINAL_STATE
