@@ -16,14 +16,15 @@ def as_tensor(value, name: str) -> Tensor:
         return value
     if isinstance(value, np.ndarray | np.generic | list | tuple | float | int | complex):
         array = np.asarray(value)
-        if array.dtype == np.float16 or array.dtype.kind in "fc" and array.dtype.itemsize <= 16:
+        if array.dtype == np.float16 or (array.dtype.kind in "fc" and array.dtype.itemsize <= 16):
             if not array.dtype.isnative or any(s < 0 for s in array.strides) or not array.flags.writeable:
                 array = array.astype(array.dtype.newbyteorder("="), order="C", copy=True)
             return torch.from_numpy(array)
         if array.dtype.kind in "iub":
             return torch.from_numpy(array.astype(np.float64))
     raise TypeError(
-        f"{name} is {_describe(value)}; pass a torch tensor or a numpy array of float32, float64, complex64 or complex128"
+        f"{name} is {_describe(value)}; pass a torch tensor or a numpy array of float32, float64, complex64 or"
+        " complex128"
     )
 
 

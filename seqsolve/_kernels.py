@@ -7,7 +7,9 @@ is wider than the machine's, so the kernels run everywhere. Arguments are checke
 fastmath: NaN and inf follow IEEE rules.
 """
 
-import math
+# numba gives an intrinsic its typing context itself and knows more of a tuple than its annotation says
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportOptionalCall=false, reportArgumentType=false
+
 import operator
 
 import numpy as np
@@ -246,7 +248,7 @@ def tanh_array(lanes, x, out):
 
 @kernel
 def pack(lanes, rows, halves, tile_stride, column_stride, packed):
-    """Weights of shape (gates * H, columns) in tiles of lanes, halved where `halves`; padding lanes stay as they are."""
+    """Weights of shape (gates * H, columns) in tiles of lanes, halved where `halves`; padding lanes are left alone."""
     L, gates, columns = len(lanes), len(halves), rows.shape[1]
     H = rows.shape[0] // gates
     for i in range(0, H, L):
@@ -350,7 +352,7 @@ def aligned(like, size):
 
 
 @kernel
-def rnn(lanes, variant, gates, start, lengths, U, bias, state, cell, Whr, out, span):
+def rnn(lanes, variant, gates, start, lengths, U, bias, state, cell, W_hr, out, span):
     """h = tanh or relu (W x + b + U h). Floor a step: H^2 multiply-adds, and H^2 elements of U from cache."""
     L, P = len(lanes), state.shape[1]
     first, last, base, low, high, width, column, H = span
@@ -371,14 +373,14 @@ def rnn(lanes, variant, gates, start, lengths, U, bias, state, cell, Whr, out, s
 
 
 @kernel
-def gru(lanes, variant, gates, start, lengths, U, bias, state, cell, Whr, out, span):
+def gru(lanes, variant, gates, start, lengths, U, bias, state, cell, W_hr, out, span):
     """r, z = sigmoid(..); n = tanh(W x + b + r (U h + b_hh)); h = n + z (h - n), torch's gate order r, z, n.
 
     Floor a step: 3 H^2 multiply-adds, and 3 H^2 elements of U from cache.
     """
     L, P = len(lanes), state.shape[1]
     first, last, base, low, high, width, column, H = span
-    backwards, rectify = variant
+    backwards, _ = variant
     work = aligned(state, 2 * P)
     for b in range(low, high):
         work[:P] = state[b]
@@ -402,16 +404,16 @@ def gru(lanes, variant, gates, start, lengths, U, bias, state, cell, Whr, out, s
 
 
 @kernel
-def lstm(lanes, variant, gates, start, lengths, U, bias, state, cell, Whr, out, span):
+def lstm(lanes, variant, gates, start, lengths, U, bias, state, cell, W_hr, out, span):
     """i, f, o = sigmoid(..), g = tanh(..); c = f c + i g; h = o tanh(c), then W_hr h where there is a projection.
 
     Gate order as torch: i, f, g, o. Floor a step: 4 H R (+ H R) multiply-adds, R the size of h.
     """
     L, P, Q = len(lanes), cell.shape[1], state.shape[1]
     first, last, base, low, high, width, column, R = span
-    backwards, rectify = variant
-    projected = Whr.size > 0
-    H = Whr.size // Q if projected else R
+    backwards, _ = variant
+    projected = W_hr.size > 0
+    H = W_hr.size // Q if projected else R
     work, full, c = aligned(state, 2 * Q), aligned(state, P), aligned(state, P)
     for b in range(low, high):
         work[:Q] = state[b]
@@ -439,7 +441,7 @@ def lstm(lanes, variant, gates, start, lengths, U, bias, state, cell, Whr, out, 
                     _emit(lanes, s * tanh(d), work, new, out, o, i, R)
             if projected:
                 for i in range(0, Q, L):
-                    a = _matvec1(lanes, Whr, i * H, full, 0, H, fill(load(full, i % P, lanes), 0.0))
+                    a = _matvec1(lanes, W_hr, i * H, full, 0, H, fill(load(full, i % P, lanes), 0.0))
                     _emit(lanes, a, work, new, out, o, i, R)
             old, new = new, old
         state[b] = work[old : old + Q]

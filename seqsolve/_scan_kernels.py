@@ -58,6 +58,54 @@ def dense_scan(A, b, h, out, backwards):
         h[:] = new
 
 
+@kernel(fastmath={"reassoc", "contract"})
+def gate_scan(U, D, C, b, v, out):
+    """v <- D_t * v + sum over gates g of C_tg * (U_g v) + b_t: the linearised RNN or GRU, its matrix never formed.
+
+    U is (G H, H) as torch stores it, D (T, H), C (T, G, H). 2 T G H^2 flops, with U from cache.
+    """
+    T, G, H = C.shape
+    for t in range(T):
+        new = out[t]
+        for i in range(H):
+            total = b[t, i] + D[t, i] * v[i]
+            for g in range(G):
+                row = U[g * H + i]
+                dot = v[0] * 0
+                for j in range(H):
+                    dot += row[j] * v[j]
+                total += C[t, g, i] * dot
+            new[i] = total
+        v[:] = new
+
+
+@kernel(fastmath={"reassoc", "contract"})
+def lstm_scan(U, D, C, b, v, out):
+    """The linearised LSTM on v = (h, c): c <- D_0 c + sum over i, f, g of C * (U h); h <- D_1 c + C_3 * (U_o h).
+
+    U is (4 H, H), D (T, 2, H), C (T, 4, H), b and out (T, 2 H).
+    """
+    T, G, H = C.shape
+    for t in range(T):
+        new = out[t]
+        for i in range(H):
+            c = D[t, 0, i] * v[H + i]
+            h = v[0] * 0
+            for g in range(G):
+                row = U[g * H + i]
+                dot = v[0] * 0
+                for j in range(H):
+                    dot += row[j] * v[j]
+                if g == 3:
+                    h += C[t, g, i] * dot
+                else:
+                    c += C[t, g, i] * dot
+            h += D[t, 1, i] * c + b[t, i]
+            c += b[t, H + i]
+            new[i], new[H + i] = h, c
+        v[:] = new
+
+
 @kernel
 def diag_forgets(A, tiny, backwards):
     """Whether the product of the rows of A falls below `tiny` in every column: then a start is forgotten."""

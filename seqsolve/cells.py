@@ -56,7 +56,7 @@ class Layout:
 
     @classmethod
     def padded(cls, steps: int, batch: int) -> Layout:
-        return cls(np.arange(0, (steps + 1) * batch, batch) if batch else np.zeros(steps + 1, int), np.full(batch, steps))
+        return cls(np.arange(steps + 1) * batch, np.full(batch, steps))
 
     @classmethod
     def packed(cls, batch_sizes: np.ndarray) -> Layout:
@@ -120,10 +120,10 @@ class Track:
                 outer = outer.copy()
                 outer[2 * H :] = 0
             _kernels.pack(lanes, (weights.b_ih + outer)[:, None], halves, gates * L, N, self.bias)
-        self.Whr = np.zeros(0, dtype)
+        self.W_hr = np.zeros(0, dtype)
         if weights.w_hr is not None:
-            self.Whr = np.zeros(outputs * L * H, dtype)
-            _kernels.pack(lanes, weights.w_hr, (False,), H * L, L, self.Whr)
+            self.W_hr = np.zeros(outputs * L * H, dtype)
+            _kernels.pack(lanes, weights.w_hr, (False,), H * L, L, self.W_hr)
         self.h = np.zeros((len(h), outputs * L), dtype)
         self.h[:, :R] = h
         self.c = np.zeros((len(h), tiles * L), dtype)
@@ -145,7 +145,7 @@ class Track:
         flat = out.reshape(-1)
         self.run(
             self.lanes, self.variant, gates, layout.start, layout.lengths,
-            self.U, self.inner, self.h, self.c, self.Whr, flat, span,
+            self.U, self.inner, self.h, self.c, self.W_hr, flat, span,
         )  # fmt: skip
 
     def final(self) -> tuple[np.ndarray, np.ndarray]:

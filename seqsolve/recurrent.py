@@ -116,7 +116,9 @@ class _Fused:
         fused, reason = choose(self._kind, call.hidden, call.batch, call.steps, call.dtype, threads)
         if method == "torch" or (method == "auto" and not fused):
             return self._torch(input, hx, "asked for" if method == "torch" else reason)
-        self.__dict__["_record"] = _Record("sequential", reason if method == "auto" else "asked for", call.steps, threads)
+        self.__dict__["_record"] = _Record(
+            "sequential", reason if method == "auto" else "asked for", call.steps, threads
+        )
         tensors = [call.data, *call.hx, *call.weights]
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
             result = _Replay.apply(call, threads, self._record, *tensors)

@@ -18,8 +18,12 @@ class Status(enum.Enum):
     REPAIRED = "Some windows did not converge and were recomputed sequentially; the states are exact there."
     DIVERGED = "Some windows did not meet the tolerance. Use on_fail='sequential', a smaller window, or more sweeps."
     CHAOTIC = (
-        "The recurrence amplifies rounding errors beyond the accuracy limit: the states satisfy the recurrence, but"
-        " another order of arithmetic gives another trajectory."
+        "The recurrence is chaotic here: the states satisfy it, but rounding alone leads to another trajectory, so"
+        " that no method can certify this one."
+    )
+    SENSITIVE = (
+        "The recurrence forgets too slowly for this dtype: rounding errors add up beyond the accuracy limit. Use"
+        " float64."
     )
     NONFINITE = "NaN or inf entered the states; from that step on they are those of the sequential recurrence."
     EMPTY = "There was no step to compute."
@@ -31,10 +35,11 @@ class Certificate:
     """What is known about the accuracy of the states.
 
     kind : "exact sequential", "residual", "torch" or "empty".
-    residual : max over steps of abs(x_t - step(x_{t-1}, u_t)), over the scale of the states.
-    amplification : factor by which an error made at every step can have grown by the worst step, estimated by
-        carrying random errors through the exact linearisation; None where it was not estimated.
-    bound : amplification * (residual + eps), the estimated distance to the exact trajectory, over the scale.
+    residual : max over steps of abs(x_t - step(x_{t-1}, u_t)), over the scale of the states (their largest modulus).
+    amplification : how large errors of size one with random signs, made at every step, become when the exact
+        linearisation carries them along; None where it was not estimated.
+    bound : estimated distance to the trajectory, over the scale: the residuals carried along in the same way, to first
+        order, plus amplification * eps for rounding. An estimate, not a proof.
     limit : what `bound` may be for `ok`.
     lyapunov : mean logarithmic growth of such an error a step, or None.
     finite : no NaN or inf in the states.
@@ -63,7 +68,7 @@ class Certificate:
             return "not certified: NaN or inf in the states"
         text = f"{self.kind}, residual {self.residual:.1e} of the scale"
         if self.bound is not None:
-            text += f", errors grow at most {self.amplification:.3g}-fold, so the states are within about {self.bound:.1e}"
+            text += f", rounding errors add up {self.amplification:.3g}-fold, states within about {self.bound:.1e}"
         if not self.met:
             return f"not certified: {text}; the tolerance was not met"
         return text if self.ok else f"not certified: {text}, above the limit {self.limit:.0e}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -220,7 +222,7 @@ def _diagonal(kernels, A, b, start, out, reverse: bool, workers: int) -> None:
         kernels.diag_scan(A, b, h, out, *cuts[k], reverse)
 
     thread_map(local, range(len(cuts)), workers)
-    for (low, high), (left, right) in zip(cuts, cuts[1:]):
+    for (low, high), (left, right) in pairwise(cuts):
         carry = out[low if reverse else high - 1].copy()
         kernels.diag_correct(A, out, carry, left, right, reverse)
 
