@@ -1,0 +1,139 @@
+"""One call of each package that passes through every kernel; the answers must not depend on threads or forks."""
+
+import ast
+import importlib
+
+import numpy as np
+
+from tests.conftest import ROOT
+
+
+def lowrank() -> dict[str, np.ndarray]:
+    """Column ID, CUR and Nystrom, in both memory orders."""
+    import lowrank as lr
+
+    rng = np.random.default_rng(20261)
+    A = rng.standard_normal((300, 6)) @ rng.standard_normal((6, 80)) + 1e-3 * rng.standard_normal((300, 80))
+    X = rng.standard_normal((400, 3))
+    f = lr.column_id(A, rank=6, rng=7, workers=2)
+    g = lr.cur(np.asfortranarray(A), rank=6, rng=7, workers=2)
+    K = lr.nystrom(lr.GaussianKernel(bandwidth=1.5), X, rank=20, rng=7, workers=2)
+    found = {"id": f.to_dense(), "cur": g.to_dense(), "nystrom": K.factor}
+    for name in sorted(lr.SELECTIONS):
+        if name not in ("given", "auto"):
+            found[f"select {name}"] = lr.select_columns(A, 6, method=name, rng=7)
+    return found
+
+
+def seqsolve() -> dict[str, np.ndarray]:
+    """Every fused cell, the scans and the solver."""
+    import torch
+    from torch import nn
+
+    import seqsolve as sq
+
+    generator = torch.Generator().manual_seed(20262)
+    found = {}
+    with torch.inference_mode():
+        for name, module in {
+            "rnn": nn.RNN(3, 8),
+            "relu": nn.RNN(3, 8, nonlinearity="relu"),
+            "gru": nn.GRU(3, 8),
+            "lstm": nn.LSTM(3, 8),
+            "lstm proj": nn.LSTM(3, 8, proj_size=4),
+        }.items():
+            for dtype in (torch.float32, torch.float64):
+                module = module.to(dtype)
+                for p in module.parameters():
+                    p.uniform_(-0.4, 0.4, generator=generator)
+                x = torch.rand(50, 2, 3, generator=generator, dtype=dtype)
+                found[f"{name} {dtype}"] = sq.parallelize(module, method="sequential")(x)[0].numpy()
+    rng = np.random.default_rng(20263)
+    for structure, shape in (("scalar", ()), ("diag", (5,)), ("dense", (4, 4))):
+        A = 0.5 * rng.standard_normal((40, *shape))
+        b = rng.standard_normal((40, 4 if structure == "dense" else 5))
+        found[f"scan {structure}"] = np.asarray(sq.affine_scan(A, b, np.zeros(b.shape[1]), structure=structure))
+    return found
+
+
+def density() -> dict[str, np.ndarray]:
+    """Fit, evaluate, compress and come back."""
+    import density as ds
+
+    rng = np.random.default_rng(20264)
+    x = rng.standard_normal(5000)
+    p = ds.fit(x, order=12)
+    t = np.linspace(-4, 4, 101)
+    counts = rng.poisson(3.0, 4000)
+    blob = ds.compress(counts)
+    return {
+        "logpdf": p.logpdf(t),
+        "exact": p.pdf(t, exact=True),
+        "cdf": p.cdf(t),
+        "ppf": p.ppf(np.linspace(0.01, 0.99, 50)),
+        "sample": p.sample(100, rng=7),
+        "bytes": np.frombuffer(blob, np.uint8),
+        "counts": ds.decompress(blob),
+    }
+
+
+EXERCISES = {"lowrank": lowrank, "seqsolve": seqsolve, "density": density}
+
+
+def entry_kernels(package: str) -> list[str]:
+    """``module.name`` of each kernel that another file of the package names: the ones that users reach."""
+    from numba.core.dispatcher import Dispatcher
+
+    sources = {p: p.read_text() for p in sorted((ROOT / package).rglob("*.py"))}
+    names = {
+        path: {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+        | {a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names}
+        for path, text in sources.items()
+        for tree in [ast.parse(text)]
+    }
+    found = []
+    for path in sources:
+        if not path.stem.endswith("kernels"):
+            continue
+        module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        used = set().union(*(names[other] for other in sources if other != path))
+        found += [
+            f"{module.__name__}.{name}"
+            for name, value in vars(module).items()
+            if isinstance(value, Dispatcher) and name in used
+        ]
+    return sorted(found)
+
+
+def untouched(package: str) -> list[str]:
+    """Kernels that no call in this process has run."""
+    return [
+        name
+        for name in entry_kernels(package)
+        for module, _, kernel in [name.rpartition(".")]
+        if not getattr(importlib.import_module(module), kernel).signatures
+    ]
+
+
+def same(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> bool:
+    """Equal to the last bit, NaN included."""
+    return left.keys() == right.keys() and all(
+        np.array_equal(left[k], right[k], equal_nan=left[k].dtype.kind in "fc") for k in left
+    )
+
+
+if __name__ == "__main__":  # `python -m tests.exercises fork lowrank`: run, fork, run again in the child
+    import os
+    import sys
+
+    name = sys.argv[2]
+    before = EXERCISES[name]()
+    missed = untouched(name)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os._exit(0 if same(before, EXERCISES[name]()) else 3)
+        except BaseException:
+            os._exit(4)
+    _, status = os.waitpid(pid, 0)
+    print(f"child {os.waitstatus_to_exitcode(status)}; untouched {missed}")
