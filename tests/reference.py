@@ -98,6 +98,30 @@ def cross_approximation(A: np.ndarray, k: int) -> tuple[list[int], list[int]]:
     return rows, columns
 
 
+def best_diagonal(X: np.ndarray, Y: np.ndarray, J) -> np.ndarray:
+    """Weights of least error for the pairs J, by least squares in the space of all matrices."""
+    atoms = np.stack([np.outer(X[:, j], Y[j]).ravel() for j in J], axis=1)
+    return np.linalg.lstsq(atoms, (X @ Y).ravel(), rcond=None)[0]
+
+
+def best_full(X: np.ndarray, Y: np.ndarray, J) -> np.ndarray:
+    """The core L of least error ``||X Y - X_J L Y_J||_F``."""
+    return np.linalg.pinv(X[:, J]) @ X @ Y @ np.linalg.pinv(Y[J])
+
+
+def greedy_pairs(X: np.ndarray, Y: np.ndarray, k: int, weighted: bool) -> list[int]:
+    """At each step the column-row pair whose addition leaves the least error, by trying all of them."""
+    J: list[int] = []
+
+    def error(S):
+        w = best_diagonal(X, Y, S) if weighted else np.ones(len(S))
+        return np.linalg.norm(X @ Y - X[:, S] * w @ Y[S])
+
+    for _ in range(k):
+        J.append(min((j for j in range(len(Y)) if j not in J), key=lambda j: error([*J, j])))
+    return J
+
+
 # --- seqsolve ---
 
 
