@@ -239,9 +239,16 @@ def _circle(cells: Cells, m: Map, order: int, basis: str, masses=None) -> Circle
     return Circle(cells.nodes(m, _nodes_for(order), basis == "periodic", masses), basis)
 
 
-def _highest(n: float, distinct: int) -> int:
-    """Orders beyond this are not tried: 3 sqrt(n) parameters overfit any data that the AIC would accept."""
-    return int(min(512, 3 * np.sqrt(n) + 8, max(4 * distinct, 8)))
+def _highest(cells: Cells, m: Map, n: float) -> int:
+    """Orders beyond this are not tried: 3 sqrt(n) parameters overfit, and rounded data say nothing of finer waves.
+
+    cos(K pi u) has the period 2 / K, so on cells of width du the highest frequency that the data determine is 1 / du.
+    """
+    top = min(512, 3 * np.sqrt(n) + 8)
+    if cells.grid is not None:
+        x, half = cells.centres, cells.grid / 2
+        top = min(top, 1 / float(np.max(m.forward(x + half) - m.forward(x - half))))
+    return max(int(top), 1)
 
 
 def _promise(circle: Circle, K: int) -> float:
@@ -290,7 +297,7 @@ def _best_order(cells: Cells, m: Map, K: int | None, basis: str) -> tuple[Certif
         best = certified_maximum(_circle(cells, m, K, basis), K)
         step = OrderStep(K, best.log_likelihood, -2 * best.log_likelihood + 2 * per_order * K / cells.n)
         return best, (step,)
-    top = _highest(cells.n, len(cells.centres))
+    top = _highest(cells, m, cells.n)
     best, found, aic, circle = _ascend(cells, m, [k for k in _LADDER if k <= top], basis, patience=3)
     below = max((k for k in found if k < best), default=best)
     above = min((k for k in found if k > best), default=best)
@@ -326,7 +333,7 @@ def _judge(cells: Cells, maps: list[Map], tail: Tail, K: int | None, basis: str)
     judged = []
     for m in maps:
         if K is None:
-            top = min(_highest(n_train, len(cells.centres)), 256)
+            top = min(_highest(cells, m, n_train), 256)
             best, found, _, _ = _ascend(cells, m, [k for k in _COARSE if k <= top], basis, train / cells.n)
         else:
             best = K
