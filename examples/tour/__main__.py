@@ -47,8 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(page.terminal_table(acts[-1:]), end="\n\n", flush=True)
     total = time.perf_counter() - start
     footer = (
-        f"Measured in {total:.0f} s on {platform.machine()} with Python {platform.python_version()}. The photographs ship with "
-        "scikit-learn, the network's weights with g2p_en, the text with Python."
+        f"Measured in {total:.0f} s on {platform.machine()} with Python {platform.python_version()}. The photographs "
+        "ship with scikit-learn, the network's weights with g2p_en, the text with Python."
     )
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(page.render(acts, footer), encoding="utf-8")

@@ -2,8 +2,9 @@
 
 import time
 
-import lowrank as lr
 import numpy as np
+
+import lowrank as lr
 import page
 
 SIDE = 8  # pixels; a patch has SIDE * SIDE * 3 numbers
@@ -57,9 +58,9 @@ def act(quick: bool = False, seed: int = 7) -> page.Act:
     result = page.Act(
         "lowrank",
         "A photograph told by its own patches",
-        f"Every 8 x 8 colour patch of the photograph is a row of {A.shape[1]} numbers: a matrix of {A.shape[0]:,} x {A.shape[1]}. "
-        "The factorisations below name real pixels and real patches of it, and say how far off they are before anyone "
-        "compares.",
+        f"Every 8 x 8 colour patch of the photograph is a row of {A.shape[1]} numbers: a matrix of {A.shape[0]:,} x "
+        f"{A.shape[1]}. The factorisations below name real pixels and real patches of it, and say how far off they are "
+        "before anyone compares.",
     )
 
     lr.column_id(A[:4096], rank=k, rng=seed)  # compile the kernels outside the clock
@@ -73,7 +74,8 @@ def act(quick: bool = False, seed: int = 7) -> page.Act:
     result.row(
         "its certificate",
         percent(f.certificate.estimate),
-        f"95 % interval {percent(low)} to {percent(high)}; true error {percent(f.relative_error(A))}, best possible {percent(best[k])}",
+        f"95 % interval {percent(low)} to {percent(high)}; true error {percent(f.relative_error(A))}, best possible "
+        f"{percent(best[k])}",
     )
     g, seconds = timed(lambda: lr.cur(A, rank=k, rng=seed))
     low, high = g.certificate.interval
@@ -109,7 +111,8 @@ def act(quick: bool = False, seed: int = 7) -> page.Act:
         ),
         page.Figure(
             certificate_plot(A, best, seed, (8, 48) if quick else (4, 8, 16, 32, 64, 96, 128, 160)),
-            "Error of column ID against its rank. The bars are the certificate's 95 % interval, the dots the true error, the line what no matrix of that rank can beat.",
+            "Error of column ID against its rank. The bars are the certificate's 95 % interval, the dots the true "
+            "error, the line what no matrix of that rank can beat.",
         ),
     ]
     nystrom(result, A, quick, seed)
@@ -129,7 +132,8 @@ def nystrom(result: page.Act, A: np.ndarray, quick: bool, seed: int) -> None:
     result.row(
         f"Nystrom of a Gaussian kernel, {n:,} patches",
         f"{seconds:.2f} s",
-        f"rank {k}; {K.entries_read:,} of {n * n:,} entries made ({percent(K.entries_read / n**2)}); trace error {percent(K.trace_error)}",
+        f"rank {k}; {K.entries_read:,} of {n * n:,} entries made ({percent(K.entries_read / n**2)}); trace error "
+        f"{percent(K.trace_error)}",
     )
     result.figures += [
         page.Figure(

@@ -4,9 +4,10 @@ import time
 from pydoc_data.topics import topics
 
 import numpy as np
+import torch
+
 import page
 import seqsolve as sq
-import torch
 
 COLOUR = page.COLOURS["seqsolve"]
 
@@ -61,8 +62,8 @@ def act(quick: bool = False) -> page.Act:
         result.row(
             "nn.GRU(4, 8), drop-in",
             f"{1 / ratio:.0f} x torch",
-            f"{1e6 * mine / len(u):.2f} us a step beside {1e6 * torchs / len(u):.1f} us; the smaller the cell, the more of "
-            "torch's time is overhead",
+            f"{1e6 * mine / len(u):.2f} us a step beside {1e6 * torchs / len(u):.1f} us; the smaller the cell, the "
+            "more of torch's time is overhead",
         )
         sizes = (8, 256) if quick else (4, 8, 16, 32, 64, 128, 256)
         result.figures += [
@@ -101,8 +102,8 @@ def newton(result: page.Act, gru, x) -> None:
     result.figures.append(
         page.Figure(
             residual_plot(solutions),
-            "Newton's residual after each sweep, every window a line, for three window lengths: short windows stay where "
-            "Newton is quadratic.",
+            "Newton's residual after each sweep, every window a line, for three window lengths: short windows stay "
+            "where Newton is quadratic.",
         )
     )
 
