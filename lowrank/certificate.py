@@ -97,7 +97,7 @@ def certify(A, approximation, *, probes=10, norm="fro", rng=None, workers=None) 
     --------
     >>> import numpy as np, lowrank as lr
     >>> A = np.diag([3.0, 2.0, 1.0])
-    ... B = np.diag([3.0, 2.0, 0.0])
+    >>> B = np.diag([3.0, 2.0, 0.0])
     >>> c = lr.certify(A, B, rng=7)
     >>> c.interval[0] < 1 / 14**0.5 < c.interval[1]
     True

@@ -210,8 +210,10 @@ def _rows(C: np.ndarray, k: int, extra: int, selection: str, given, rng) -> tupl
     if k == 0:
         return np.empty(0, dtype=np.int64), selection
     rule = selection if selection != "auto" else ("osinsky" if C.shape[0] * k**2 <= CHEAP else "lu")
-    scale = float(np.abs(C).max())
-    Y = np.ascontiguousarray(C.T / C.dtype.type(scale))
+    Y = np.ascontiguousarray(C.T)
+    scale = float(np.abs(Y).max())
+    if not 1e-100 < scale < 1e100 or C.dtype.itemsize < 8:
+        Y /= C.dtype.type(scale)
     rows = run_selection(rule, Candidates(Y, squared_norms(Y), k, rng, exact=True)).indices
     with blas_threads(1):
         rows = rows[coef.independent(Y[:, rows])]
@@ -236,13 +238,12 @@ def _core(start: FirstPass, C, R, J, kind: str, workers: int) -> tuple[Core, str
         else:
             Qr, Tr = coef.orthogonal((factor * R).conj().T)
             if kind == "optimal":
-                Qc, Tc = coef.orthogonal(factor * C)
-                M = start.operand.rmatmat(Qc, workers=workers).conj().T @ Qr
+                Z = coef.exact(factor * C, start.sketch.Y[:, J], start.operand, workers=workers)
+                made = Core(np.eye(len(J), dtype=dtype), factor * (Z @ Qr), Tr)
             else:
                 Y = start.sketch.Y
                 Qc, Tc = coef.orthogonal(Y[:, J])
-                M = (Qc.conj().T @ Y) @ Qr
-            made = Core(Tc, factor * M, Tr)
+                made = Core(Tc, factor * ((Qc.conj().T @ Y) @ Qr), Tr)
         if not all(np.isfinite(part).all() for part in (made.P, made.M, made.Q)):
             raise ValueError("the entries of A are too large for a core in this dtype; scale A first")
         W = start.sketch.W

@@ -214,7 +214,8 @@ def _decompose(operand: Operand, rank, tol, norm, quality, selection, indices, r
             if quality == "fast":
                 status = Status.REPAIRED
             scale = getattr(start.operand, "factor", 1.0)
-            Z = coef.exact(C * C.dtype.type(scale), start.operand, workers=workers)
+            scaled = C if scale == 1.0 else C * C.dtype.type(scale)
+            Z = coef.exact(scaled, start.sketch.Y[:, J], start.operand, workers=workers)
             Z[:, J] = np.eye(len(J), dtype=Z.dtype)
             certificate = _certify(start, J, Z)
             choices.append("exact coefficients, from a second pass over A")

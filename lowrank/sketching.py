@@ -45,7 +45,8 @@ class SparseStack:
     def buckets(self, start: int, stop: int, dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Columns ``start:stop`` of S stored by rows: bounds, members counted from `start`, signs."""
         flat = self.rows[start:stop].ravel()
-        order = np.argsort(flat, kind="stable")  # stable: members ascend within a bucket
+        short = flat.astype(np.uint16) if self.height <= 1 << 16 else flat  # numpy sorts 16 bits by radix
+        order = np.argsort(short, kind="stable")  # stable: members ascend within a bucket
         starts = np.zeros(self.height + 1, dtype=np.int64)
         np.cumsum(np.bincount(flat, minlength=self.height), out=starts[1:])
         return starts, (order // ZETA).astype(np.int32), self.signs[start:stop].ravel()[order].astype(dtype)
@@ -87,7 +88,7 @@ def sweep(
     dtype,
     *,
     workers: int,
-    tile: tuple[int, int] = (512, 512),
+    tile: tuple[int, int] = (1024, 1024),
 ) -> Sketch:
     """One pass over an m x n matrix: its sparse sketch, its Gaussian probes and its column norms.
 
@@ -112,14 +113,14 @@ def sweep(
     def strip(j: int) -> None:
         stop = min(j + width, n)
         left, right = parts * j, parts * stop
-        buffer = np.empty((min(rows, m), stop - j), dtype=dtype)
+        buffer = np.empty((min(rows, m), stop - j + 8), dtype=dtype)
+        flat = buffer.view(real)
         for step, (where, starts, members, signs) in enumerate(plans):
-            panel = buffer[: where.stop - where.start]
-            fill(where, slice(j, stop), panel)
-            flat = panel.view(real)
-            gather_signed(flat, starts, members, signs, Y, left, norms)
+            high = where.stop - where.start
+            fill(where, slice(j, stop), buffer[:high, : stop - j])
+            gather_signed(flat, high, right - left, starts, members, signs, Y, left, norms)
             if p:
-                W[:, left:right] += omega[step] @ flat
+                W[:, left:right] += omega[step] @ flat[:high, : right - left]
 
     with blas_threads(1), np.errstate(over="ignore", invalid="ignore"):  # non-finite sums are judged by the caller
         thread_map(strip, range(0, n, width), workers)

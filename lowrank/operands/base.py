@@ -28,7 +28,7 @@ class Operand:
     dtype: np.dtype
     notes: tuple[str, ...] = ()
     counter: Counter
-    tile: tuple[int, int] = (512, 512)
+    tile: tuple[int, int] = (1024, 1024)
 
     @classmethod
     def accepts(cls, A: Any) -> bool:

@@ -38,7 +38,7 @@ class Dense(Operand):
         self.A, self.shape, self.dtype = A, A.shape, A.dtype
         self.counter, self.notes = counter or Counter(), notes
         by_rows = abs(A.strides[1]) <= abs(A.strides[0])
-        self.tile = (512, 512) if by_rows else (1024, 64)  # measured: packing a column-major tile wants a narrow one
+        self.tile = (1024, 1024) if by_rows else (1024, 64)  # measured: packing a column-major tile wants a narrow one
 
     @classmethod
     def accepts(cls, A) -> bool:

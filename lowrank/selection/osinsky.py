@@ -1,7 +1,8 @@
 """Columns by Osinsky's greedy rule: near-optimal for every spectrum, for one SVD and k cheap steps."""
 
 import numpy as np
-from scipy.linalg import get_lapack_funcs, svd
+
+from lowrank.coefficients import orthogonal
 
 from .base import Candidates, Choice, Selection, numerical_rank
 
@@ -10,17 +11,12 @@ WITNESSES = 64  # rows that stand for the residual; norms of its columns are the
 
 def basis(Y: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Leading right singular vectors of Y as an (n, r) array, r <= k the numerical rank, and all singular values."""
-    geqrf, orgqr = get_lapack_funcs(("geqrf", "orgqr" if Y.dtype.kind == "f" else "ungqr"), (Y,))
-    Yt = np.array(Y.conj().T, order="F")  # a copy: for real Y the conjugate transpose is a view
-    if Yt.shape[0] <= Yt.shape[1]:
-        _, s, Vh = svd(Y, full_matrices=False, check_finite=False)
-        return np.asfortranarray(Vh[: min(k, numerical_rank(s, Y.shape[1]))].conj().T), s
-    factored, tau, _, _ = geqrf(Yt, overwrite_a=True)
-    R = np.triu(factored[: Yt.shape[1]])
-    Q = orgqr(factored, tau, overwrite_a=True)[0]
-    U, s, _ = svd(R, check_finite=False)
-    r = min(k, numerical_rank(s, Y.shape[1]))
-    return Q @ U[:, :r], s
+    if Y.shape[1] <= Y.shape[0]:
+        _, s, Vh = np.linalg.svd(Y, full_matrices=False)
+        return np.ascontiguousarray(Vh[: min(k, numerical_rank(s, Y.shape[1]))].conj().T), s
+    Q, R = orthogonal(Y.conj().T)
+    U, s, _ = np.linalg.svd(R)
+    return Q @ U[:, : min(k, numerical_rank(s, Y.shape[1]))], s
 
 
 def greedy(V: np.ndarray, E: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from .base import Candidates, Choice, Selection, numerical_rank
 def choose(candidates: Candidates) -> Choice:
     Y = candidates.compressed(candidates.k + 8)
     (geqp3,) = get_lapack_funcs(("geqp3",), (Y,))
-    factored, order, _tau, _work, _info = geqp3(Y)
+    factored, order, _tau, _work, _info = geqp3(Y, lwork=64 * (Y.shape[1] + 2))
     diagonal = factored.diagonal()[: candidates.k]
     return Choice((order - 1)[: numerical_rank(diagonal, Y.shape[1])], "qr")
 
