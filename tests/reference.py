@@ -122,11 +122,27 @@ def greedy_pairs(X: np.ndarray, Y: np.ndarray, k: int, weighted: bool) -> list[i
     return J
 
 
+def randomly_pivoted_cholesky(K: np.ndarray, k: int, rng: np.random.Generator) -> tuple[np.ndarray, list[int], float]:
+    """One pivot at a time (Chen, Epperly, Tropp and Webber 2025, algorithm 1): F, the pivots, the relative trace error."""
+    n = len(K)
+    F = np.zeros((n, k), dtype=K.dtype)
+    d = np.diagonal(K).real.copy()
+    chosen = []
+    for i in range(k):
+        s = int(rng.choice(n, p=d / d.sum()))
+        g = K[:, s] - F[:, :i] @ F[s, :i].conj()
+        F[:, i] = g / np.sqrt(g[s].real)
+        d = np.maximum(d - np.abs(F[:, i]) ** 2, 0)
+        d[s] = 0
+        chosen.append(s)
+    return F, chosen, float(d.sum() / np.trace(K).real)
+
+
 # --- seqsolve ---
 
 
 def causal_attention(q, k, v, *, offset=None, window=None, slopes=None, mask=None, lengths=None, scale=None):
-    """Softmax attention in float64, one query at a time: (outputs, log-partition sums); 0 and -inf where nothing is seen."""
+    """Softmax attention in float64, one query at a time: (outputs, log sums); 0 and -inf where nothing is seen."""
     q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
     (B, H, Tq, d), (_, heads, Tk, _) = q.shape, k.shape
     offset = Tk - Tq if offset is None else offset
@@ -152,6 +168,43 @@ def causal_attention(q, k, v, *, offset=None, window=None, slopes=None, mask=Non
             w = np.exp(np.array(scores) - top)
             out[b, h, i], lse[b, h, i] = w @ np.array(values) / w.sum(), top + np.log(w.sum())
     return out, lse
+
+
+def affine_scan(A, b, h0, structure="diag", reverse=False):
+    """h_t = A_t h_{t-1} + b_t, one step after the other; reverse runs from the last step to the first."""
+    h, out = np.array(h0), np.empty_like(b)
+    for t in reversed(range(len(b))) if reverse else range(len(b)):
+        h = np.einsum("...ij,...j->...i", A[t], h) + b[t] if structure == "dense" else A[t] * h + b[t]
+        out[t] = h
+    return out
+
+
+def _sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def cell_step(kind, state, x, w_ih, w_hh, b_ih, b_hh):
+    """One step of torch's cells as its documentation writes them; the state of an LSTM is (h, c)."""
+    h = state[0] if kind == "lstm" else state
+    a, d = w_ih @ x + b_ih, w_hh @ h + b_hh
+    if kind == "rnn_tanh":
+        return np.tanh(a + d)
+    if kind == "rnn_relu":
+        return np.maximum(a + d, 0)
+    if kind == "gru":
+        (a_r, a_z, a_n), (d_r, d_z, d_n) = np.split(a, 3), np.split(d, 3)
+        r, z = _sigmoid(a_r + d_r), _sigmoid(a_z + d_z)
+        n = np.tanh(a_n + r * d_n)
+        return (1 - z) * n + z * h
+    i, f, g, o = np.split(a + d, 4)
+    c = _sigmoid(f) * state[1] + _sigmoid(i) * np.tanh(g)
+    return _sigmoid(o) * np.tanh(c), c
+
+
+def numerical_jacobian(step, x, eps=1e-6):
+    """Central differences of step at x, one column after the other."""
+    columns = [(step(x + eps * e) - step(x - eps * e)) / (2 * eps) for e in np.eye(len(x))]
+    return np.stack(columns, axis=1)
 
 
 # --- density ---
@@ -258,3 +311,44 @@ def crc32c(data: bytes, value: int = 0) -> int:
         for _ in range(8):
             value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
     return value ^ 0xFFFFFFFF
+
+
+def dense_gap(weights, theta, a) -> float:
+    """log lambda_max of M = sum_j w_j v_j v_j^* / p_j, summed node by node."""
+    V = np.exp(1j * np.outer(theta, np.arange(len(a))))
+    p = np.abs(V @ a) ** 2 / np.vdot(a, a).real
+    M = sum(w / q * np.outer(v, v.conj()) for w, q, v in zip(weights, p, V) if w > 0)
+    return float(np.log(np.linalg.eigvalsh(M)[-1]))
+
+
+def ans_decode(words, frequencies, count: int) -> list[int]:
+    """One-lane ANS over 32-bit words with integer frequencies of sum 2^24 (Duda 2013), in Python's integers."""
+    words, ends, state, out = [int(w) for w in words], np.cumsum(frequencies), 0, []
+    while words and state < 2**32:
+        state = state << 32 | words.pop()
+    for _ in range(count):
+        slot = state & 2**24 - 1
+        s = int(np.searchsorted(ends, slot, side="right"))
+        state = (state >> 24) * int(frequencies[s]) + slot - int(ends[s] - frequencies[s])
+        if state < 2**32 and words:
+            state = state << 32 | words.pop()
+        out.append(s)
+    return out
+
+
+def fourier_bin_bits(x, scale, step, a, tail):
+    """-log2 of a bin's mass under `density.bin_mass`, as a plain difference of two cdfs in 60 digits."""
+    import mpmath as mp
+
+    with mp.workdps(100):
+        x, scale, step, tail = (mp.mpf(float(v)) for v in (x, scale, step, tail))
+        a = [mp.mpf(float(v)) for v in a]
+        K = len(a) - 1
+        c = [sum(a[j] * a[j + k] for j in range(K + 1 - k)) / sum(v * v for v in a) for k in range(K + 1)]
+
+        def cdf(z):
+            u = 1 / (1 + mp.exp(-z))
+            wave = sum(2 * c[k] * mp.sin(k * mp.pi * u) / (k * mp.pi) for k in range(1, K + 1))
+            return (1 - tail) * (u + wave) + tail * (1 + z / (1 + abs(z))) / 2
+
+        return float(-mp.log(cdf((x + step / 2) / scale) - cdf((x - step / 2) / scale), 2))
