@@ -20,7 +20,9 @@ class InverseStatus(enum.Enum):
     """How a pseudo-inverse came out; the value is what the user reads."""
 
     VERIFIED = "All four Penrose residuals are below the square root of the rounding unit."
-    TRUNCATED = "The Penrose residuals are at rounding level, except that A P A - A holds what rcond counted as zero on purpose."
+    TRUNCATED = (
+        "The Penrose residuals are at rounding level, but for what rcond counted as zero on purpose in A P A - A."
+    )
     ILL_CONDITIONED = (
         "The matrix is so ill-conditioned that the Penrose residuals stay above the square root of the rounding unit; "
         "raise rcond, or use method='tikhonov'."

@@ -29,17 +29,17 @@ def pivots(E: np.ndarray, k: int) -> np.ndarray:
     taken = np.zeros(n, dtype=bool)
     f, g = scores(E)
     floor = (10 * max(n, d) * eps) ** 2 * g.max(initial=0.0)
-    fresh = float(g.sum())
+    fresh, spread = float(g.sum()), 1.0
     for t in range(k):
         if g.sum() < 1e-4 * fresh:  # f falls as the square of g: half of its digits are gone
             f, g = scores(E)
             fresh = float(g.sum())
         # step 1: the column that lowers the error most
-        usable = ~taken & (g > floor) & (g > 1e-12 * fresh)
+        usable = ~taken & (g > floor * spread) & (g > 1e-12 * fresh)
         if not usable.any() and fresh > 0:
             f, g = scores(E)
             fresh = float(g.sum())
-            usable = ~taken & (g > floor)
+            usable = ~taken & (g > floor * spread)
         if not usable.any():
             return order[:t]
         gain = np.where(usable, f / np.where(usable, g, 1.0), -1.0)
@@ -53,6 +53,7 @@ def pivots(E: np.ndarray, k: int) -> np.ndarray:
         deflate(E, q, along, gathered)
         E[j] = 0.0
         part = np.abs(along) ** 2
+        spread = max(spread, float(part.max() / part[j]))  # by which the rounding of column j is multiplied elsewhere
         f -= 2 * np.real(along.conj() * (E @ gathered.conj())) + part * part.sum()
         g = np.maximum(g - part, 0.0)
     return order

@@ -82,9 +82,10 @@ def _choose_rect_maxvol(candidates: Candidates) -> Choice:
     k = candidates.k
     if min(k, *candidates.Y.shape) == 0:
         return Choice(np.empty(0, dtype=np.int64), "rect_maxvol")
-    V, s = basis(reduced(candidates), k)
+    Y = reduced(candidates)
+    V, s = basis(Y, k)
     rank = V.shape[1]
-    if rank < k or numerical_rank(s, len(V)) == rank:  # no further rank: the whole row space is to be spanned
+    if rank < k or numerical_rank(s, max(Y.shape)) == rank:  # no further rank: the whole row space is to be spanned
         return Choice(square(V)[0], "rect_maxvol", f"the sketch has rank {rank}, so the square case answers")
     r = max(1, 4 * k // 5)
     return Choice(rectangular(V[:, :r], k), "rect_maxvol", f"{k} columns for the leading {r} directions")

@@ -74,7 +74,7 @@ def exchanges(Y: np.ndarray, J: np.ndarray, bound: float = BOUND) -> tuple[np.nd
 def pivots(Y: np.ndarray, k: int, bound: float = BOUND) -> tuple[np.ndarray, float]:
     """At most k columns by pivoted QR and then `exchanges`; fewer where the rank is numerically less."""
     diagonal, order = pivot_order(Y)
-    return exchanges(Y, order[: min(k, numerical_rank(diagonal, Y.shape[1]))], bound)
+    return exchanges(Y, order[: min(k, numerical_rank(diagonal, 4 * max(Y.shape)))], bound)
 
 
 def choose(candidates: Candidates) -> Choice:

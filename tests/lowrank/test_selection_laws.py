@@ -213,7 +213,7 @@ def test_every_column_chosen_adds_a_direction(name, shape, seed, kind):
     r = 1 + seed % min(shape)
     A = gaussian(rng, shape[0], r, kind) @ gaussian(rng, r, shape[1], kind)
     J = choose(name, A, min(shape))
-    assert len(J) <= np.linalg.matrix_rank(A)
+    assert len(J) <= r
     assert np.linalg.norm(leave_out(A, J)) <= 1e-8 * np.linalg.norm(A)
 
 
