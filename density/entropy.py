@@ -29,11 +29,19 @@ def _categorical(f):
     return _constriction().stream.model.Categorical((f - 1).astype(np.float64), perfect=False)
 
 
+# The coder starts at state 2^32, not at 0: from 0 a run of the first symbol costs no bits at all, and neither the end
+# of the data nor their least size could be checked.
+_ANCHOR = np.array([0, 1], np.uint32)
+_SLACK = (
+    0.02  # bits a symbol by which the growth of a state >= 2^32 can fall short of log2(2^24 / f): two floors of 2^-8
+)
+
+
 def encode(symbols, f) -> bytes:
     """Symbols (int32) as bytes; a table of one symbol needs none."""
     if len(f) < 2 or not len(symbols):
         return b""
-    coder = _constriction().stream.stack.AnsCoder()
+    coder = _constriction().stream.stack.AnsCoder(_ANCHOR)
     coder.encode_reverse(np.ascontiguousarray(symbols, np.int32), _categorical(f))
     return coder.get_compressed().astype("<u4").tobytes()
 
@@ -49,16 +57,16 @@ def decode(data: bytes, f, count: int):
     if len(data) % 4:
         raise CorruptDataError("the coded symbols are not a whole number of words")
     words = np.frombuffer(data, "<u4").astype(np.uint32)
-    least = count * -np.log2(int(f.max()) / TOTAL)  # before any memory is taken
-    if least > 32.0 * len(words) + 64:
+    least = count * (-np.log2(int(f.max()) / TOTAL) - _SLACK)  # before any memory is taken
+    if least > 32.0 * len(words):
         raise CorruptDataError(f"{len(data)} bytes cannot hold {count} symbols")
     try:
         coder = _constriction().stream.stack.AnsCoder(words)
         symbols = coder.decode(_categorical(f), count)
     except ValueError as error:
         raise CorruptDataError(f"the entropy coder refuses the bytes: {error}") from None
-    if not coder.is_empty():
-        raise CorruptDataError("bytes are left over after the last symbol")
+    if not np.array_equal(coder.get_compressed(), _ANCHOR):
+        raise CorruptDataError("the last symbol does not end where the first began: too many or too few bytes")
     return symbols
 
 

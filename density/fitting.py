@@ -17,6 +17,7 @@ from .report import Candidate, FitReport, FitWarning, OrderStep, Status
 _LADDER = (0, 1, 2, 3, 4, 6, 8, 11, 16, 22, 32, 45, 64, 90, 128, 181, 256, 362, 512)
 _COARSE = (0, 2, 4, 8, 16, 32, 64, 128, 256)
 _MINIMUM = 5
+_SINGULAR = 6.0  # nats of all held-out data by which the arcsine map, infinite at both ends, must beat the others
 _RANK = 0.02  # orders and maps are ranked on likelihoods this exact, in nats of the whole data
 
 
@@ -184,7 +185,7 @@ def _cells(x, weights, workers) -> Cells:
         where = np.searchsorted(sketch._ids, ordered_bits(values) >> sketch._shift)
         masses = np.bincount(where, weights, len(centres))
         masses /= masses.sum()
-    if not np.isfinite(centres[-1] - centres[0]):
+    if not np.isfinite(float(centres[-1]) - float(centres[0])):
         raise ValueError(f"the data span {centres[0]:.3g} to {centres[-1]:.3g}, more than a double holds; scale them")
     grid = _rounding(centres, n) if sketch.exact else None
     atoms = () if grid is not None else _atoms(centres, counts)
@@ -342,5 +343,7 @@ def _judge(cells: Cells, maps: list[Map], tail: Tail, K: int | None, basis: str)
         seen = test > 0
         x = cells.centres[seen]
         score = float(test[seen] @ np.maximum(density._log_pdf(x), -745.0)) / n_test
+        if m.kind == "arcsine":
+            score -= _SINGULAR / n_test
         judged.append(Candidate(m.kind, m.scale, best, score))
     return tuple(judged)

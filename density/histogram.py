@@ -59,7 +59,7 @@ class HistogramSketch:
 
         Raises ValueError, and leaves the sketch as it was, when x holds NaN or an infinity.
         """
-        x = as_samples(x)
+        x, workers = as_samples(x), resolve_workers(workers)
         if weights is not None:
             return self._update_weighted(x, weights)
         if len(x) < _SMALL:
@@ -70,7 +70,6 @@ class HistogramSketch:
             if self._pending_size >= _SMALL:
                 self._flush()
             return self
-        workers = resolve_workers(workers)
         shift, ids, counts = _sketch_large(x, max(self._shift, 0), self.cells, workers)
         self._flush()
         self._absorb(shift, ids, counts)

@@ -25,13 +25,11 @@ _FINE = 3  # bits of mantissa that a bucket resolves: eight buckets an octave
 
 def frequencies(roots) -> np.ndarray:
     """Frequencies >= 1 of sum 2^24, proportional to the squares of the roots as far as integers go."""
-    roots = np.asarray(roots, np.int64).astype(np.uint64)
-    if not len(roots):
+    weights = [int(r) ** 2 for r in roots]
+    if not weights:
         return np.zeros(0, np.int64)
-    # Squares, shifted until their sum times 2^24 fits 64 bits.
-    excess = 2 * int(roots.max()).bit_length() + len(roots).bit_length() - 39
-    weights = np.maximum((roots * roots) >> np.uint64(max(excess, 0)), np.uint64(1))
-    f = (weights * np.uint64(TOTAL) // np.uint64(int(weights.sum()))).astype(np.int64)
+    total = sum(weights)  # whole numbers without a width: a square times 2^24 need not fit 64 bits
+    f = np.array([w * TOTAL // total for w in weights], np.int64)
     f = np.maximum(f, 1)
     spare = TOTAL - int(f.sum())
     if spare > 0:

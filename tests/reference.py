@@ -123,7 +123,7 @@ def greedy_pairs(X: np.ndarray, Y: np.ndarray, k: int, weighted: bool) -> list[i
 
 
 def randomly_pivoted_cholesky(K: np.ndarray, k: int, rng: np.random.Generator) -> tuple[np.ndarray, list[int], float]:
-    """One pivot at a time (Chen, Epperly, Tropp and Webber 2025, algorithm 1): F, the pivots, the relative trace error."""
+    """One pivot at a time (Chen, Epperly, Tropp and Webber 2025, algorithm 1): F, pivots, relative trace error."""
     n = len(K)
     F = np.zeros((n, k), dtype=K.dtype)
     d = np.diagonal(K).real.copy()

@@ -1,0 +1,140 @@
+"""Laws of the sketch: merging is exact whatever the split and the order."""
+
+import pickle
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import density as ds
+from density.histogram import from_ordered_bits, ordered_bits
+
+finite = st.floats(allow_nan=False, allow_infinity=False, width=64)
+
+
+@given(hnp.arrays(np.float64, st.integers(0, 60), elements=finite))
+def test_ordered_bits_keep_the_order_and_come_back(x):
+    v = ordered_bits(x)
+    assert np.array_equal(from_ordered_bits(v), x)
+    assert np.array_equal(x[:, None] < x, v[:, None] < v)
+
+
+@given(st.data(), hnp.arrays(np.float64, st.integers(0, 400), elements=finite))
+def test_any_split_in_any_order_gives_the_same_sketch(data, x):
+    whole = ds.HistogramSketch(cells=1024).update(x)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(x)), max_size=4)))
+    parts = data.draw(st.permutations(np.split(x, cuts)))
+    merged = ds.HistogramSketch(cells=1024)
+    for part in parts:
+        merged |= ds.HistogramSketch(cells=1024).update(part)
+    assert merged == whole
+    assert merged.n == len(x)
+
+
+@pytest.mark.parametrize("source", ["normal", "shifted", "cauchy", "f32", "two scales"])
+def test_coarsened_sketches_do_not_depend_on_split_order_or_workers(rng, source):
+    n = 400_000
+    x = {
+        "normal": lambda: rng.standard_normal(n),
+        "shifted": lambda: 1e9 + rng.standard_normal(n),
+        "cauchy": lambda: rng.standard_cauchy(n),
+        "f32": lambda: rng.standard_normal(n).astype(np.float32),
+        "two scales": lambda: np.where(rng.random(n) < 0.5, 1e-6, 1e3) * rng.standard_normal(n),
+    }[source]()
+    whole = ds.HistogramSketch(cells=4096).update(x, workers=1)
+    assert not whole.exact
+    assert len(whole.counts) <= 4096
+    for workers in (2, 3):
+        assert ds.HistogramSketch(cells=4096).update(x, workers=workers) == whole
+    shuffled = rng.permutation(x)
+    pieces = ds.HistogramSketch(cells=4096)
+    for part in np.array_split(shuffled, [17, 1000, 200_000]):
+        pieces.update(part)
+    assert pieces == whole
+    assert whole.counts.sum() == n
+
+
+def test_the_kernel_counts_as_sorting_does(rng):
+    x = rng.standard_normal(300_000)
+    sketch = ds.HistogramSketch().update(x)
+    cells, counts = np.unique(ordered_bits(x) >> sketch._shift, return_counts=True)
+    assert np.array_equal(cells, sketch._ids)
+    assert np.array_equal(counts, sketch.counts)
+
+
+def test_few_values_are_kept_exactly(rng):
+    x = rng.integers(-300, 300, 200_000)
+    sketch = ds.HistogramSketch().update(x)
+    assert sketch.exact
+    values, counts = np.unique(x, return_counts=True)
+    assert np.array_equal(sketch.centres, values)
+    assert np.array_equal(sketch.counts, counts)
+
+
+def test_weights_are_multiplicities(rng):
+    x, w = rng.standard_normal(500), rng.integers(0, 5, 500)
+    assert ds.HistogramSketch().update(x, w) == ds.HistogramSketch().update(np.repeat(x, w))
+
+
+def test_strided_read_only_and_big_endian_input(rng):
+    x = rng.standard_normal(1000)
+    whole = ds.HistogramSketch().update(x)
+    wide = np.zeros((1000, 2))
+    wide[:, 0] = x
+    frozen = x.copy()
+    frozen.setflags(write=False)
+    for same in (wide[:, 0], frozen, x.astype(">f8"), x.reshape(10, 100), x.reshape(10, 100, order="F").T):
+        sketch = ds.HistogramSketch().update(same)
+        assert np.array_equal(np.sort(sketch.centres), whole.centres)
+
+
+def test_zeros_of_both_signs_and_subnormals():
+    sketch = ds.HistogramSketch().update([0.0, -0.0, 5e-324, -5e-324])
+    assert sketch.centres.tolist() == [-5e-324, 0.0, 5e-324]
+    assert sketch.counts.tolist() == [1, 2, 1]
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_non_finite_data_leave_the_sketch_as_it_was(rng, size, bad):
+    sketch = ds.HistogramSketch().update([1.0, 2.0])
+    x = rng.standard_normal(size)
+    x[size // 3] = bad
+    with pytest.raises(ValueError, match=r"1 NaN and 0 infinite|0 NaN and 1 infinite"):
+        sketch.update(x)
+    assert sketch == ds.HistogramSketch().update([1.0, 2.0])
+
+
+def test_what_cannot_be_merged_or_counted_says_so():
+    sketch = ds.HistogramSketch().update([1.0])
+    with pytest.raises(ValueError, match="merge sketches of equal cells"):
+        sketch |= ds.HistogramSketch(cells=2048)
+    with pytest.raises(TypeError, match="cannot merge a list"):
+        sketch.merge([1.0])
+    with pytest.raises(ValueError, match="integer >= 1024"):
+        ds.HistogramSketch(cells=3)
+    with pytest.raises(TypeError, match="weights must be integers"):
+        sketch.update([1.0], weights=[0.5])
+    with pytest.raises(ValueError, match="pass one a sample"):
+        sketch.update([1.0], weights=[1, 2])
+    with pytest.raises(ValueError, match="weights must be >= 0"):
+        sketch.update([1.0], weights=[-1])
+    with pytest.raises(TypeError, match="densities are fitted to real numbers"):
+        sketch.update([1j])
+    with pytest.raises(TypeError, match="dtype object"):
+        sketch.update([None])
+    with pytest.raises(ValueError, match="sketch is empty"):
+        ds.HistogramSketch().quantile(0.5)
+
+
+def test_pickle_repr_or_and_equality(rng):
+    a, b = ds.HistogramSketch().update(rng.standard_normal(50)), ds.HistogramSketch().update(rng.standard_normal(70))
+    both = a | b
+    assert both.n == 120
+    assert a.n == 50
+    assert pickle.loads(pickle.dumps(a)) == a
+    assert "n=50, 50 exact values" in repr(a)
+    assert repr(ds.HistogramSketch()) == "HistogramSketch(empty)"
+    assert (a == 3) is False
