@@ -1,0 +1,139 @@
+"""The processes of the distributed tests: ``python ranks.py <folder> <job> <world> ...``; not a test itself.
+
+One process imports everything once and forks the ranks of each job, whose words go to <folder>/<job><world>/said<rank>.
+"""
+
+import os
+import sys
+import time
+import traceback
+from datetime import timedelta
+from pathlib import Path
+
+os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from seqsolve import distributed
+from seqsolve.attention import online_softmax
+from seqsolve.scan import affine_scan
+
+LENGTHS = {1: [11], 2: [4, 7], 4: [3, 0, 5, 3]}
+RINGS = {"plain": {}, "window": {"window": 4}, "alibi": {"alibi": True}}
+
+
+def problem():
+    """The whole problem, the same on every rank."""
+    rng = np.random.default_rng(2024)
+
+    def draw(*shape):
+        return torch.as_tensor(rng.standard_normal(shape))
+
+    return {
+        "A": 0.3 * draw(11, 2, 3),
+        "dense": 0.3 * draw(11, 2, 3, 3),
+        "scalar": 0.3 * draw(11),
+        "b": draw(11, 2, 3),
+        "h0": draw(2, 3),
+        "q": draw(2, 4, 11, 4),
+        "k": draw(2, 2, 11, 4),
+        "v": draw(2, 2, 11, 5),
+        "cotangent": draw(11, 2, 3),
+        "do": draw(2, 4, 11, 5),
+    }
+
+
+def agree(rank, world, folder):
+    """Everything once, forward and backward; saved for the parent to compare with one process."""
+    whole, lengths = problem(), LENGTHS[world]
+    first, last = sum(lengths[:rank]), sum(lengths[: rank + 1])
+    out = {}
+    for structure, name in (("diag", "A"), ("dense", "dense"), ("scalar", "scalar")):
+        A, b = (whole[x][first:last].clone().requires_grad_() for x in (name, "b"))
+        h0 = whole["h0"].clone().requires_grad_()
+        h = distributed.affine_scan(A, b, h0, structure=structure)
+        (h * whole["cotangent"][first:last]).sum().backward()
+        out |= {f"{structure}.h": h, f"{structure}.A": A.grad, f"{structure}.b": b.grad, f"{structure}.h0": h0.grad}
+    for name, options in RINGS.items():
+        q, k, v = (whole[x][:, :, first:last].clone().requires_grad_() for x in "qkv")
+        o, state = distributed.ring_attention(q, k, v, **options)
+        ((o * whole["do"][:, :, first:last]).sum() + state.logsumexp.square().sum()).backward()
+        out |= {
+            f"{name}.o": o,
+            f"{name}.lse": state.logsumexp,
+            f"{name}.q": q.grad,
+            f"{name}.k": k.grad,
+            f"{name}.v": v.grad,
+        }
+    _, mine = online_softmax(whole["q"], whole["k"][:, :, first:last], whole["v"][:, :, first:last])
+    out["merged"] = distributed.merge(mine).output()
+    try:
+        distributed.affine_scan(torch.zeros(2, 3 + rank), torch.zeros(2, 3 + rank))
+    except ValueError as error:
+        print("SHAPES", error)
+    np.savez(folder / f"{rank}.npz", **{n: x.detach().numpy() for n, x in out.items()})
+
+
+def leave(rank, world, folder):
+    """The last rank dies without a word."""
+    x = torch.ones(3, 2)
+    distributed.affine_scan(x, x, timeout=20)
+    if rank == world - 1:
+        os._exit(0)
+    report(lambda: distributed.affine_scan(x, x, timeout=20))
+
+
+def hang(rank, world, folder):
+    """The last rank stays alive and says nothing."""
+    q = torch.ones(1, 1, 3, 2)
+    distributed.ring_attention(q, q, q, timeout=20)
+    if rank == world - 1:
+        while not all((folder / f"done{r}").exists() for r in range(world - 1)):
+            time.sleep(0.05)
+        os._exit(0)
+    report(lambda: distributed.ring_attention(q, q, q, timeout=1.5))
+    (folder / f"done{rank}").touch()
+
+
+def report(call):
+    start = time.monotonic()
+    try:
+        call()
+    except distributed.LostRankError as error:
+        print(f"LOST after {time.monotonic() - start:.1f} s: {error}", flush=True)
+
+
+def one_rank(job, rank, world, folder):
+    sys.stdout = sys.stderr = open(folder / f"said{rank}", "w", buffering=1)  # noqa: SIM115
+    try:
+        store = dist.FileStore(str(folder / "store"), world)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=timedelta(seconds=60))
+        {"agree": agree, "leave": leave, "hang": hang}[job](rank, world, folder)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(0)  # without the goodbyes of a group that may be broken
+
+
+def main(folder, jobs):
+    torch.set_num_threads(1)
+    for structure, A in (("diag", torch.ones(2, 1)), ("dense", torch.ones(2, 1, 1))):  # compiled before the forks
+        affine_scan(A.double(), torch.ones(2, 1).double(), structure=structure, workers=1)
+    for job, world in zip(jobs[::2], map(int, jobs[1::2])):
+        home = Path(folder) / f"{job}{world}"
+        home.mkdir()
+        children = []
+        for rank in range(world):
+            child = os.fork()
+            if child == 0:
+                one_rank(job, rank, world, home)
+            children.append(child)
+        for child in children:
+            os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])
