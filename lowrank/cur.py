@@ -1,5 +1,6 @@
 """CUR: real columns, real rows, and a small core that is kept factored and never formed by an inverse."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -183,7 +184,9 @@ def cur(
         report(4)
         if core == "auto" and len(J) and certificate.interval[1] > FLAT:
             made, found, certificate = _core(start, C, R, J, "optimal", workers)
-            status = Status.REPAIRED
+            status = Status.REPAIRED if status is Status.RANK_REACHED else status
+        if status is Status.EXACT_RANK and not certificate.estimate <= 1e4 * np.finfo(C.dtype).eps:
+            status = Status.DEPENDENT  # the probes disagree that nothing is left
         choices.append(f"core {found}")
         report(5)
     record = Record(
@@ -212,8 +215,8 @@ def _rows(C: np.ndarray, k: int, extra: int, selection: str, given, rng) -> tupl
     rule = selection if selection != "auto" else ("osinsky" if C.shape[0] * k**2 <= CHEAP else "lu")
     Y = np.ascontiguousarray(C.T)
     scale = float(np.abs(Y).max())
-    if not 1e-100 < scale < 1e100 or C.dtype.itemsize < 8:
-        Y /= C.dtype.type(scale)
+    if not 1e-9 < scale < 1e9:
+        Y *= C.dtype.type(math.ldexp(1.0, -math.frexp(scale)[1]))
     rows = run_selection(rule, Candidates(Y, squared_norms(Y), k, rng, exact=True)).indices
     with blas_threads(1):
         rows = rows[coef.independent(Y[:, rows])]

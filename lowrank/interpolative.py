@@ -211,7 +211,7 @@ def _decompose(operand: Operand, rank, tol, norm, quality, selection, indices, r
         report(3)
         certificate = _certify(start, J, Z)
         if not start.exact and len(J) and (quality == "best" or certificate.interval[1] > FLAT):
-            if quality == "fast":
+            if quality == "fast" and status is Status.RANK_REACHED:
                 status = Status.REPAIRED
             scale = getattr(start.operand, "factor", 1.0)
             scaled = C if scale == 1.0 else C * C.dtype.type(scale)
@@ -222,6 +222,8 @@ def _decompose(operand: Operand, rank, tol, norm, quality, selection, indices, r
         else:
             rows = "A itself" if start.exact else f"a sketch of {len(start.sketch.Y)} rows"
             choices.append(f"coefficients from {rows}")
+        if status is Status.EXACT_RANK and not certificate.estimate <= 1e4 * np.finfo(C.dtype).eps:
+            status = Status.DEPENDENT  # the probes disagree that nothing is left
         report(4)
     record = Record(
         status, certificate, operand.entries_read - before, time.perf_counter() - began, method, tuple(choices),

@@ -128,10 +128,11 @@ class LinearResult:
         m, n = self.shape
         high = max(1, min(m, (1 << 23) // max(n, 1)))
         wrong = total = 0.0
-        for i in range(0, m, high):
-            block = operand.rows(np.arange(i, min(i + high, m)))
-            total += float(np.linalg.norm(block / scale) ** 2)
-            wrong += float(np.linalg.norm((block - left[i : i + high] @ right) / scale) ** 2)
+        with np.errstate(under="ignore"):
+            for i in range(0, m, high):
+                block = operand.rows(np.arange(i, min(i + high, m)))
+                total += float(np.linalg.norm(block / scale) ** 2)
+                wrong += float(np.linalg.norm((block - left[i : i + high] @ right) / scale) ** 2)
         return float(np.sqrt(wrong / total)) if total > 0 else 0.0
 
     # --- for people ---
@@ -300,7 +301,7 @@ def load(path) -> Any:
     if not path.exists() and path.suffix != ".npz":
         path = path.with_name(path.name + ".npz")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
         meta = json.loads(str(arrays.pop("__meta__")))
         version = meta["format"]

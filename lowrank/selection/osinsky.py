@@ -13,17 +13,19 @@ def basis(Y: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Leading right singular vectors of Y as an (n, r) array, r <= k the numerical rank, and all singular values."""
     if Y.shape[1] <= Y.shape[0]:
         _, s, Vh = np.linalg.svd(Y, full_matrices=False)
-        return np.ascontiguousarray(Vh[: min(k, numerical_rank(s, Y.shape[1]))].conj().T), s
+        return np.ascontiguousarray(Vh[: min(k, numerical_rank(s, max(Y.shape)))].conj().T), s
     Q, R = orthogonal(Y.conj().T)
     U, s, _ = np.linalg.svd(R)
-    return Q @ U[:, : min(k, numerical_rank(s, Y.shape[1]))], s
+    return Q @ U[:, : min(k, numerical_rank(s, max(Y.shape)))], s
 
 
-def greedy(V: np.ndarray, E: np.ndarray) -> np.ndarray:
+def greedy(V: np.ndarray, E: np.ndarray, noise: float = 0.0) -> np.ndarray:
     """Indices that keep ``||E_J V_J^-T||_F`` small, one for each column of V.
 
     V : (n, k), orthonormal columns spanning the leading row space;  E : (r, n), a sketch of the residual A - A V V^*,
-    overwritten.  Osinsky (2023), algorithm 1, in the form of Cortinovis and Kressner (2024), algorithm 3.
+    overwritten;  noise : squared norm of a column of E that is only rounding, so that on data of exact rank the column
+    with the largest weight is taken.  Osinsky (2023), algorithm 1, in the form of Cortinovis and Kressner (2024),
+    algorithm 3.
 
     Each step multiplies the squared error by at most (1 + 1/(k - t)), and the product of these factors is k + 1.
     Cost 2 n k^2 + 4 r n k flops.
@@ -33,14 +35,14 @@ def greedy(V: np.ndarray, E: np.ndarray) -> np.ndarray:
     weight = np.einsum("ij,ij->i", V, V.conj()).real  # squared norms of the rows of V off these directions
     alive = np.ones(n, dtype=bool)
     order = np.empty(k, dtype=np.int64)
-    tiny = np.finfo(weight.dtype).eps
+    tiny = 64 * np.finfo(weight.dtype).eps  # what is left of a copy of a chosen column; the largest is at least 1/n
     for t in range(k):
-        error = np.einsum("ij,ij->j", E, E.conj()).real
+        error = np.einsum("ij,ij->j", E, E.conj()).real + noise
         # step 3: the column with the least error per unit of what it explains
-        usable = alive & (weight > tiny * weight.max(where=alive, initial=0.0))
+        usable = alive & (weight > tiny)
         score = np.where(usable, error / np.where(usable, weight, 1.0), np.inf)
         best = score.min()
-        ties = score <= best * (1 + 64 * tiny)
+        ties = score <= best * (1 + tiny)
         j = int(np.where(ties, weight, -1.0).argmax())
         order[t], alive[j] = j, False
         u = V[j].conj().copy()  # step 4: its direction off the ones in use, twice for orthogonality
@@ -57,12 +59,13 @@ def greedy(V: np.ndarray, E: np.ndarray) -> np.ndarray:
 def choose(candidates: Candidates) -> Choice:
     k = candidates.k
     Y = candidates.Y if candidates.exact else candidates.compressed(k + max(10, k // 4))
-    V, _ = basis(Y, k)
+    precise = np.complex128 if Y.dtype.kind == "c" else np.float64  # indices come out: double costs little
+    V, s = basis(Y.astype(precise, copy=False), k)
     if V.shape[1] == 0:
         return Choice(np.empty(0, dtype=np.int64), "osinsky")
-    witness = candidates.compressed(WITNESSES)
+    witness = candidates.compressed(WITNESSES).astype(precise, copy=False)
     witness -= (witness @ V) @ V.conj().T
-    return Choice(greedy(V, witness), "osinsky")
+    return Choice(greedy(V, witness, (64 * float(np.finfo(Y.dtype).eps) * s[0]) ** 2), "osinsky")
 
 
 OSINSKY = Selection(

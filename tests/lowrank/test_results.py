@@ -1,0 +1,109 @@
+"""Results as linear operators: every product beside the dense one, conversions, files, pickles and what people read."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+import lowrank as lr
+from lowrank import gallery
+
+
+def make(kind, dtype, rng):
+    A = gallery.polynomial_decay(40, 40, rng=rng, dtype=dtype)
+    if kind == "nystrom":
+        return lr.nystrom(A @ A.conj().T, rank=6, rng=7)
+    result = {"column": lr.column_id, "row": lr.row_id, "cur": lr.cur}[kind.split(".")[0]](A[:, :25], rank=6, rng=7)
+    return {"T": result.T, "H": result.H}.get(kind[-1], result) if "." in kind else result
+
+
+KINDS = ["column", "row", "cur", "nystrom", "column.T", "cur.H"]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128])
+@pytest.mark.parametrize("kind", KINDS)
+def test_products(rng, kind, dtype):
+    f = make(kind, dtype, rng)
+    B = f.to_dense()
+    m, n = f.shape
+    assert B.shape == (m, n)
+    assert B.dtype == f.dtype == dtype
+    close = {"rtol": 0, "atol": 2e3 * np.finfo(dtype).eps}
+    x = rng.standard_normal(n).astype(dtype)
+    X, Y, y = x[:, None] * [1, 2], rng.standard_normal((3, m)), rng.standard_normal(m)
+    np.testing.assert_allclose(f @ x, B @ x, **close)
+    np.testing.assert_allclose(f @ X, B @ X, **close)
+    np.testing.assert_allclose(y @ f, y @ B, **close)
+    np.testing.assert_allclose(Y @ f, Y @ B, **close)
+    np.testing.assert_allclose(f.T @ y, B.T @ y, **close)
+    np.testing.assert_allclose(f.H @ y, B.conj().T @ y, **close)
+    np.testing.assert_allclose(Y @ f.H.H, Y @ B, **close)
+    np.testing.assert_allclose(f.T.H.to_dense(), B.conj(), **close)
+    np.testing.assert_allclose(f.H.T.to_dense(), B.conj(), **close)
+    assert f.T.T.shape == f.shape
+    operator = f.aslinearoperator()
+    np.testing.assert_allclose(operator @ X, B @ X, **close)
+    np.testing.assert_allclose(operator.H @ y, B.conj().T @ y, **close)
+    U, s, Vh = f.svd()
+    np.testing.assert_allclose((U * s) @ Vh, B, **close)
+    np.testing.assert_allclose(U.conj().T @ U, np.eye(len(s)), **close)
+    assert len(s) == 6
+    for wrong in (np.ones(m + n), np.ones((m + n, 2)), np.ones((2, 2, 2)), 3.0):
+        with pytest.raises(ValueError, match="shapes do not fit"):
+            f @ wrong
+
+
+@pytest.mark.parametrize("kind", KINDS[:4])
+def test_files_and_pickles(rng, kind, tmp_path):
+    f = make(kind, np.complex64, rng)
+    path = f.save(tmp_path / "result")
+    assert path.name == "result.npz"
+    for g in (lr.load(path), lr.load(tmp_path / "result"), pickle.loads(pickle.dumps(f))):
+        assert type(g) is type(f)
+        assert np.array_equal(g.to_dense(), f.to_dense())
+        assert g.record == f.record
+        assert repr(g) == repr(f)
+
+
+def test_files_that_are_not_ours(tmp_path, rng):
+    np.savez(tmp_path / "other.npz", a=np.ones(2))
+    with pytest.raises(ValueError, match=r"other\.npz is not a result saved by lowrank, or it is damaged"):
+        lr.load(tmp_path / "other.npz")
+    path = make("column", np.float64, rng).save(tmp_path / "cut.npz")
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ValueError, match=r"cut\.npz is not a result saved by lowrank, or it is damaged"):
+        lr.load(path)
+    with pytest.raises(FileNotFoundError):
+        lr.load(tmp_path / "missing")
+
+
+def test_newer_format_is_refused(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr("lowrank.results.FORMAT", 2)
+    path = make("column", np.float64, rng).save(tmp_path / "new")
+    monkeypatch.setattr("lowrank.results.FORMAT", 1)
+    with pytest.raises(ValueError, match=r"new\.npz has format 2, but this version of lowrank reads up to 1"):
+        lr.load(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_repr_fits_a_screen_and_says_what_matters(rng, kind):
+    f = make(kind, np.float64, rng)
+    text = repr(f)
+    assert len(text.splitlines()) <= 12
+    assert "relative error" in text
+    assert "The factorisation has the rank that was asked for." in text
+    assert "entries read" in f.explain()
+
+
+def test_results_are_frozen(rng):
+    f = make("column", np.float64, rng)
+    with pytest.raises(AttributeError):
+        f.indices = None
+
+
+def test_relative_error_checks_the_shape(rng):
+    f = make("column", np.float64, rng)
+    with pytest.raises(ValueError, match=r"A has shape \(3, 3\), but the factorisation has \(40, 25\)"):
+        f.relative_error(np.eye(3))
+    with pytest.raises(ValueError, match="norm='max' is not available"):
+        f.relative_error(np.ones((40, 25)), norm="max")
