@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .passes import squared_norms
+
 BLOCK = 512  # columns of the Gram matrix, or rows of the product, that are held at a time
 
 
@@ -11,8 +13,9 @@ BLOCK = 512  # columns of the Gram matrix, or rows of the product, that are held
 class Pairs:
     """``X Y = 2^exponent B Y'`` with column i of B times row i of Y' the i-th pair.
 
-    The exponents of each column and row are taken out, as powers of two, and the pair's are given to B: rounding
-    nothing, and no square can overflow, nor vanish unless the pair is below 1e-150 of the largest.
+    Where squares could leave the range of floating point, the exponents of each column and row are taken out, as
+    powers of two, and the pair's are given to B: rounding nothing, and a square vanishes only where the pair is below
+    1e-150 of the largest. Elsewhere B is X, Y' is Y and the exponents are zero.
 
     size : (n,) the norms ``|x_i| |y_i|`` over 2^exponent;  columns, rows : the exponents taken out.
     """
@@ -37,20 +40,27 @@ class Pairs:
                 "they must agree"
             )
         dtype = np.result_type(X, Y)
+        X, Y = X.astype(dtype, copy=False), Y.astype(dtype, copy=False)
+        reach = 1e8 if dtype.char in "fF" else 1e140
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            own = squared_norms(X), squared_norms(Y.T)
+        if _within(X, own[0], reach) and _within(Y.T, own[1], reach):
+            none = np.zeros(X.shape[1], dtype=np.int64)
+            return cls(X, Y, np.sqrt(own[0] * own[1]), 0, none, none, X, Y, tuple(notes))
         columns, rows = _exponents(X, "X", 0), _exponents(Y, "Y", 1)
         together = columns + rows
-        scaled_X, scaled_Y = _ldexp(X.astype(dtype), -columns), _ldexp(Y.astype(dtype), -rows[:, None])
+        scaled_X, scaled_Y = _ldexp(X, -columns), _ldexp(Y, -rows[:, None])
         size = np.linalg.norm(scaled_X, axis=0).astype(np.float64) * np.linalg.norm(scaled_Y, axis=1)
         alive = size > 0
         exponent = int(together[alive].max()) if alive.any() else 0
-        if alive.any() and exponent + np.log2(size[alive].max()) >= np.finfo(dtype).maxexp:
+        largest = (together[alive] + np.log2(size[alive])).max(initial=-np.inf)
+        if largest >= np.finfo(dtype).maxexp:
             raise ValueError(
-                f"X @ Y leaves the range of {dtype}: a pair has norm 2^{exponent}; scale X or Y down first"
+                f"X @ Y leaves the range of {dtype}: a pair has norm 2^{largest:.0f}; scale X or Y down first"
             )
         shift = np.where(alive, together - exponent, 0)
         B = _ldexp(scaled_X, shift)
-        return cls(B, scaled_Y, np.ldexp(size, shift), exponent, columns, rows, X.astype(dtype, copy=False),
-                   Y.astype(dtype, copy=False), tuple(notes))  # fmt: skip
+        return cls(B, scaled_Y, np.ldexp(size, shift), exponent, columns, rows, X, Y, tuple(notes))
 
     @property
     def count(self) -> int:
@@ -69,7 +79,7 @@ class Pairs:
 
     def gram(self, J) -> np.ndarray:
         """Inner products ``<x_i y_i, x_j y_j> = (x_i^* x_j) (y_j y_i^*)`` of all pairs i with the pairs J, (n, |J|)."""
-        return (self.B.conj().T @ self.B[:, J]) * (self.Y.conj() @ self.Y[J].T)
+        return ((self.B[:, J].conj().T @ self.B).T * (self.Y @ self.Y[J].conj().T)).conj()
 
     def with_product(self) -> np.ndarray:
         """Inner products ``<x_i y_i, X Y>`` of all pairs with the product, by whichever of two ways is cheaper."""
@@ -90,8 +100,9 @@ class Pairs:
         Each pair is first brought to norm one, which is the scaling that conditions the equations best to within a
         factor k (van der Sluis 1969, doi 10.1007/BF02165096); what is dependent to rounding takes the least weights.
         """
-        G = self.gram(J)[J].astype(np.result_type(self.dtype, np.float64))
-        right = np.einsum("sj,js->s", self.B[:, J].conj().T @ self.B, self.Y @ self.Y[J].conj().T)
+        columns, rows = self.B[:, J].conj().T @ self.B, self.Y @ self.Y[J].conj().T
+        G = (columns[:, J].T * rows[J]).conj().astype(np.result_type(self.dtype, np.float64))
+        right = np.sum(columns * rows.T, axis=1)
         own = np.real(G.diagonal())
         unit = 1.0 / np.sqrt(np.where(own > 0, own, 1.0))
         cutoff = max(1, len(J)) * float(np.finfo(self.dtype).eps)
@@ -101,9 +112,7 @@ class Pairs:
     def full_weights(self, J: np.ndarray) -> np.ndarray:
         """The L that minimises ``||B Y' - B_J L Y'_J||_F``: ``L = B_J^+ B Y' Y'_J^+``."""
         unit = _unit(np.linalg.norm(self.B[:, J], axis=0))
-        left = np.linalg.lstsq(self.B[:, J] * unit, self.B, rcond=None)[0]
-        right = np.linalg.lstsq(self.Y[J].T, self.Y.T, rcond=None)[0].T
-        return unit[:, None] * (left @ right)
+        return unit[:, None] * (_coefficients(self.B[:, J] * unit, self.B) @ _coefficients(self.Y[J].T, self.Y.T).T)
 
     def unscaled(self, L: np.ndarray, J: np.ndarray) -> np.ndarray:
         """Full weights for the pairs as they came: ``B_s = x_s 2^(rows_s - exponent)`` and ``Y'_t = y_t 2^-rows_t``."""
@@ -122,16 +131,16 @@ def leverage_odds(pairs: Pairs, k: int, rng: np.random.Generator) -> np.ndarray:
     twice the variance of the best draws.
     """
     from .selection.osinsky import basis
-    from .selection.working import squared_norms, working
+    from .selection.working import working
     from .sketching import SparseStack
 
     scores = np.zeros(pairs.count)
     for A in (pairs.original_X, pairs.original_Y.T):
-        height = 2 * k + 16
-        A = working(A)
-        sketch = A if len(A) <= height else SparseStack.draw(height, len(A), rng) @ A
-        V, _ = basis(sketch, min(k, *sketch.shape))
-        scores += squared_norms(V, 1) / max(V.shape[1], 1)
+        if pairs.exponent or pairs.rows.any():
+            A = working(A)
+        height = k + 8
+        V, _ = basis(working(A if len(A) <= height else SparseStack.draw(height, len(A), rng) @ A), k)
+        scores += squared_norms(V.T) / max(V.shape[1], 1)
     scores[pairs.size == 0] = 0.0
     return 0.5 * scores / scores.sum() + 0.5 * norm_odds(pairs) if scores.any() else norm_odds(pairs)
 
@@ -211,6 +220,25 @@ def _ldexp(A: np.ndarray, exponents: np.ndarray) -> np.ndarray:
         else:
             np.ldexp(A, exponents, out=out)
     return out
+
+
+def _within(A: np.ndarray, squares: np.ndarray, reach: float) -> bool:
+    """True where the squared norms of all columns but zero ones lie between 1 / reach and reach."""
+    empty = squares == 0
+    inside = (squares >= 1 / reach) & (squares <= reach)  # False for NaN
+    return bool((inside | empty).all()) and not A[:, empty].any()
+
+
+def _coefficients(C: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Z of least ``||B - C Z||``, by pivoted QR; columns of C that depend on others to rounding get zeros."""
+    from .selection.working import pivoted_qr
+
+    Q, R, order = pivoted_qr(C)
+    size = np.abs(R.diagonal())
+    rank = int(np.count_nonzero(size > max(C.shape) * np.finfo(C.dtype).eps * size.max(initial=0.0)))
+    Z = np.zeros((C.shape[1], B.shape[1]), dtype=C.dtype)
+    Z[order[:rank]] = np.linalg.solve(R[:rank, :rank], Q[:, :rank].conj().T @ B)
+    return Z
 
 
 def _unit(norms: np.ndarray) -> np.ndarray:
