@@ -1,5 +1,7 @@
 """What a caller may pass, and the sentence that answers anything else."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -70,7 +72,7 @@ def is_finite(*tensors: Tensor) -> bool:
     for x in tensors:
         if x.numel():
             low, high = torch.aminmax(x.detach())
-            if not (torch.isfinite(low) & torch.isfinite(high)):
+            if not (math.isfinite(low.item()) and math.isfinite(high.item())):
                 return False
     return True
 

@@ -126,6 +126,8 @@ def _fold(x: Tensor, heads: int, groups: int) -> Tensor:
 def forward_fused(q, k, v, causal: bool, scale: float):
     """torch's flash attention for CPU, which returns the log-partition sums as well."""
     heads, groups = k.shape[1], q.shape[1] // k.shape[1]
+    if groups == 1 and q.stride(-1) == k.stride(-1) == v.stride(-1) == 1:
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, scale=scale)
     folded = (_fold(x, heads, groups) for x in (q, k, v))
     o, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*folded, 0.0, causal, scale=scale)
     return o.reshape(*q.shape[:3], v.shape[-1]), lse.reshape(q.shape[:3])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from . import _checks
-from .blocks import Attend, fused_kernel_applies
+from .blocks import Attend, forward_fused, fused_kernel_applies
 from .positions import rotary as rotate
 from .state import SoftmaxState
 from .visibility import Visibility, visibility
@@ -52,8 +52,8 @@ def causal(
     scale : factor on q . k; None is 1 / sqrt(d).
     block : queries and keys taken at a time; None chooses.
     method : "blocks", "fused" (torch's kernel on the CPU: no mask, window, bias or lengths, d = dv) or "auto".
-    check_finite : look for NaN and infinity. A NaN at key t then reaches exactly the queries that see key t, and
-        finite inputs that overflow raise; False saves one pass over the inputs.
+    check_finite : look for NaN and infinity in the result. A NaN at key t then reaches exactly the queries that see
+        key t, and finite inputs that overflow raise; False saves one pass over the result.
 
     Returns
     -------
@@ -87,10 +87,10 @@ def causal(
     >>> torch.allclose(late, whole[:, :, 3:], atol=1e-14)
     True
     """
-    q, k, v = _checks.triple(q, k, v)
-    if offset is None:
-        offset = k.shape[2] - q.shape[2]
     if rotary:
+        q, k, v = _checks.triple(q, k, v)
+        if offset is None:
+            offset = k.shape[2] - q.shape[2]
         base = 10000.0 if rotary is True else float(rotary)
         start = offset
         if isinstance(offset, Tensor):
@@ -132,31 +132,31 @@ def attend(
         )
     dtype, compute = q.dtype, _checks.state_dtype(q.dtype)
     q, k, v = (x.to(compute) for x in (q, k, v))
-    clean = not check_finite or _checks.is_finite(q, k, v)
-    o, lse = (_attend_finite if clean else _attend_poisoned)(q, k, v, sight, scale, block, method)
-    if clean and check_finite and not (_checks.is_finite(o) and _tops(lse)):
-        largest = [f"{float(x.detach().abs().max()):.3g}" for x in (q, k, v)]
-        raise FloatingPointError(
-            f"finite inputs overflow {compute}: largest |q|, |k|, |v| are {', '.join(largest)}, scale={scale:.3g}; "
-            "scale them down or pass float64"
-        )
-    new = SoftmaxState(lse, torch.where(lse == -torch.inf, 0.0, 1.0).to(lse.dtype), o)
+    o, lse = _attend_finite(q, k, v, sight, scale, block, method)
+    if check_finite and not _checks.is_finite(o):
+        if _checks.is_finite(q, k, v):
+            largest = [f"{float(x.detach().abs().max()):.3g}" for x in (q, k, v)]
+            raise FloatingPointError(
+                f"finite inputs overflow {compute}: largest |q|, |k|, |v| are {', '.join(largest)}, scale={scale:.3g}; "
+                "scale them down or pass float64"
+            )
+        o, lse = _attend_poisoned(q, k, v, sight, scale, block, method)
+    new = SoftmaxState(lse, (lse != -torch.inf).to(lse.dtype), o)
     if state is not None:
         new = state.merge(new)
         o = new.output()
     return o.to(dtype), new
 
 
-def _tops(lse: Tensor) -> bool:
-    """Whether the sums are below +inf and no NaN; -inf means that no key was seen."""
-    return not lse.numel() or bool(lse.detach().amax() < torch.inf)
-
-
 def _attend_finite(q, k, v, sight: Visibility, scale: float, block, method: str):
     if method == "fused" or (method == "auto" and block is None):
         parts = _fused_parts(q, k, v, sight)
         if parts is not None:
-            done = [Attend.apply(q, kp, vp, None, None, s, scale, None, True) for kp, vp, s in parts]
+            learns = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+            if learns:
+                done = [Attend.apply(q, kp, vp, None, None, s, scale, None, True) for kp, vp, s in parts]
+            else:
+                done = [forward_fused(q, kp, vp, s.causal, scale) for kp, vp, s in parts]
             if len(done) == 1:
                 return done[0]
             states = [SoftmaxState(lse, torch.ones_like(lse), o) for o, lse in done]
@@ -179,6 +179,9 @@ def _fused_parts(q, k, v, sight: Visibility):
     if not isinstance(sight.offset, int) or sight.offset < 0:
         return None
     first, last = sight.offset, sight.offset + q.shape[2]
+    if first + 1 >= k.shape[2]:  # all keys stand before the first query, as in decoding
+        sight = replace(sight, causal=False)
+        return [(k, v, sight)] if fused_kernel_applies(q, k, v, sight) else None
     diagonal = Visibility(q.shape[2], min(last, k.shape[2]) - first, sight.heads)
     before = Visibility(q.shape[2], min(first, k.shape[2]), sight.heads, causal=False)
     parts = []

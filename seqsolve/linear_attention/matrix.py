@@ -56,7 +56,7 @@ class MatrixParts:
             return step_form(self, S)
         if form == "scan":
             return scan_form(self, S)
-        return chunk_form(self, S, chunk or CHUNK)
+        return chunk_form(self, S, chunk)
 
 
 def _decay(p: MatrixParts) -> Tensor | None:
@@ -111,7 +111,7 @@ def _dense(earlier, later):
     return later[0] @ earlier[0], later[0] @ earlier[1] + later[1]
 
 
-def chunk_form(p: MatrixParts, S: Tensor, L: int) -> tuple[Tensor, Tensor]:
+def chunk_form(p: MatrixParts, S: Tensor, L: int | None) -> tuple[Tensor, Tensor]:
     """Matrix products inside chunks of L steps, one step from chunk to chunk.
 
     O(T (L (dk + dv) + dk dv)) flops, all of them in matrix products; O(T (L + dk)) memory. No power of a decay above 1
@@ -122,40 +122,42 @@ def chunk_form(p: MatrixParts, S: Tensor, L: int) -> tuple[Tensor, Tensor]:
     Bischof and Van Loan (1987), doi:10.1137/0908009 (WY form); Yang, Wang, Zhang, Shen and Kim (2024),
     arXiv:2406.06484, section 3 (its use for the delta rule).
     """
-    T = p.k.shape[2]
+    T, g = p.k.shape[2], p.log_decay
+    if L is None:
+        L = CHUNK if g is None else CHUNK // 2
     L = 1 << (min(L, max(T, 1)) - 1).bit_length()  # halves of halves down to single steps
     C = -(-T // L)
     # Padding steps write nothing, keep everything (w = 1) and are cut off.
     p = p.map(lambda x: F.pad(x, (0, 0, 0, C * L - T)).unflatten(2, (C, L)))
     g = p.log_decay
-    q_reach, b_reach, k_left, a_left = p.q, p.b, p.k, p.a
-    whole = None
+    low_rank = p.a is not None and p.b is not None
+    # What is read (q, b) against what was written (k, a). A reader before the update meets decays up to t - 1 only:
+    # its rows are moved up by one step, and down again afterwards.
+    readers = [p.q if p.bonus is None else _shift_up(p.q), *([_shift_up(p.b)] if p.b is not None else [])]
+    writers = [p.k, *([p.a] if p.a is not None else [])]
+    M = decayed_products(torch.stack(readers, -3), torch.stack(writers, -3), g)  # (B, H, C, readers, writers, L, L)
+    M_qk = M[..., 0, 0, :, :]
+    if p.bonus is not None:
+        M_qk = _shift_down(M_qk) + torch.diag_embed((p.q * p.bonus * p.k).sum(-1))
+    q_reach, whole, k_left = p.q, None, p.k
     if g is not None:
         since_start, until_end = torch.exp(g.cumsum(-2)), torch.exp(_exclusive_suffix(g))
-        before = torch.exp(_shift_down(g.cumsum(-2)))
+        before = torch.exp(_shift_down(g.cumsum(-2))) if low_rank or p.bonus is not None else since_start
         q_reach = p.q * (since_start if p.bonus is None else before)
-        b_reach = None if p.b is None else p.b * before
-        k_left = p.k * until_end
-        a_left = None if p.a is None else p.a * until_end
-        whole = since_start[..., -1, :, None]
-    if p.bonus is None:
-        M_qk = decayed_products(p.q, p.k, g)
-    else:
-        M_qk = _strict(p.q, p.k, g) + torch.diag_embed((p.q * p.bonus * p.k).sum(-1))
+        k_left, whole = p.k * until_end, since_start[..., -1, :, None]
     o, write = M_qk @ p.v, k_left.mT @ p.v
-    if p.a is not None and p.b is not None and b_reach is not None and a_left is not None:
-        M_qa = decayed_products(p.q, p.a, g) if p.bonus is None else _strict(p.q, p.a, g)
-        identity = torch.eye(L, dtype=g.dtype if g is not None else p.k.dtype, device=p.k.device)
-        right = torch.cat((b_reach, _strict(p.b, p.k, g) @ p.v), -1)
-        solved = torch.linalg.solve_triangular(identity - _strict(p.b, p.a, g), right, upper=False, unitriangular=True)
+    if p.a is not None and p.b is not None:
+        M_qa = M[..., 0, 1, :, :] if p.bonus is None else _shift_down(M[..., 0, 1, :, :])
+        M_bk, M_ba = _shift_down(M[..., 1, 0, :, :]), _shift_down(M[..., 1, 1, :, :])
+        b_reach, a_left = (p.b, p.a) if g is None else (p.b * before, p.a * until_end)
+        right = torch.cat((b_reach, M_bk @ p.v), -1)
+        identity = torch.eye(L, dtype=p.k.dtype, device=p.k.device)
+        solved = torch.linalg.solve_triangular(identity - M_ba, right, upper=False, unitriangular=True)
         W, U = solved[..., : p.k.shape[-1]], solved[..., p.k.shape[-1] :]
         q_reach, o = q_reach + M_qa @ W, o + M_qa @ U
         write = write + a_left.mT @ U
-        turn = a_left.mT @ W
-        turn = turn + torch.eye(turn.shape[-1], dtype=turn.dtype, device=turn.device) * (
-            1.0 if whole is None else whole
-        )
-        S, starts = _dense_steps(turn, write, S)
+        kept = torch.eye(p.k.shape[-1], dtype=p.k.dtype, device=p.k.device) * (1.0 if whole is None else whole)
+        S, starts = _dense_steps(kept + a_left.mT @ W, write, S)
     else:
         S, starts = _diagonal_steps(whole, write, S)
     o = o + q_reach @ starts
@@ -183,39 +185,52 @@ def _shift_down(x: Tensor) -> Tensor:
     return F.pad(x[..., :-1, :], (0, 0, 1, 0))
 
 
+def _shift_up(x: Tensor) -> Tensor:
+    """Row t + 1 becomes row t; the last row is 0."""
+    return F.pad(x[..., 1:, :], (0, 0, 0, 1))
+
+
 def _exclusive_suffix(g: Tensor) -> Tensor:
     """sum of g over the steps after t; never a difference of sums, so that -inf and large sums are exact."""
     return F.pad(g[..., 1:, :].flip(-2).cumsum(-2).flip(-2), (0, 0, 0, 1))
 
 
-def _strict(x: Tensor, y: Tensor, g: Tensor | None) -> Tensor:
-    """``M_tj = x_t^T diag(w_{t-1} ... w_{j+1}) y_j`` for j < t: what x_t reads before step t decays the state."""
-    return _shift_down(decayed_products(F.pad(x[..., 1:, :], (0, 0, 0, 1)), y, g))
+def decayed_products(X: Tensor, Y: Tensor, g: Tensor | None) -> Tensor:
+    """``M_tj = x_t^T diag(w_t ... w_{j+1}) y_j`` for j <= t and 0 above, for each reader x and writer y.
 
-
-def decayed_products(x: Tensor, y: Tensor, g: Tensor | None) -> Tensor:
-    """``M_tj = x_t^T diag(w_t ... w_{j+1}) y_j`` for j <= t and 0 above, (..., L, L) from (..., L, d)."""
-    L = x.shape[-2]
+    (..., R, L, d) and (..., W, L, d) give (..., R, W, L, L); the decays (..., L, d) are exponentiated once for all.
+    """
+    L = X.shape[-2]
     if g is None:
-        return (x @ y.mT).tril()
+        return _pairs(X, Y).tril()
     if g.shape[-1] == 1:
-        return (x @ y.mT) * segment_decay(g[..., 0])
-    if L == 1:
-        return (x * y).sum(-1, keepdim=True)
+        return _pairs(X, Y) * segment_decay(g[..., 0])[..., None, None, :, :]
     # Halves: rows of the second against columns of the first meet at the boundary, where both have decayed (<= 1).
-    # Then the halves of the halves, all of one size in one product.
-    M = (x * y).sum(-1)[..., None, None]  # (..., L blocks, 1, 1)
+    # Then the halves of the halves, all of one size in one product; from single steps up.
+    M = (X.unsqueeze(-3) * Y.unsqueeze(-4)).sum(-1)[..., None, None]  # (..., R, W, L blocks, 1, 1)
     half = 1
     while half < L:
-        X, Y, G = (z.unflatten(-2, (L // (2 * half), 2, half)) for z in (x, y, g))
-        rows = X[..., 1, :, :] * torch.exp(G[..., 1, :, :].cumsum(-2))
-        columns = Y[..., 0, :, :] * torch.exp(_exclusive_suffix(G[..., 0, :, :]))
-        low = rows @ columns.mT  # (..., L / (2 half), half, half)
-        pairs = M.unflatten(-3, (L // (2 * half), 2))
+        n = L // (2 * half)
+        x, y, decays = (z.unflatten(-2, (n, 2, half)) for z in (X, Y, g))
+        rows = x[..., 1, :, :] * torch.exp(decays[..., 1, :, :].cumsum(-2)).unsqueeze(-4)
+        columns = y[..., 0, :, :] * torch.exp(_exclusive_suffix(decays[..., 0, :, :])).unsqueeze(-4)
+        low = _blocks(rows, columns)  # (..., R, W, n, half, half)
+        pairs = M.unflatten(-3, (n, 2))
         top = F.pad(pairs[..., 0, :, :], (0, half))
         M = torch.cat((top, torch.cat((low, pairs[..., 1, :, :]), -1)), -2)
         half *= 2
     return M[..., 0, :, :]
+
+
+def _pairs(X: Tensor, Y: Tensor) -> Tensor:
+    """x_t . y_j of every reader (..., R, L, d) and writer (..., W, L, d) in one product: (..., R, W, L, L)."""
+    R, W, L = X.shape[-3], Y.shape[-3], X.shape[-2]
+    return (X.flatten(-3, -2) @ Y.flatten(-3, -2).mT).unflatten(-2, (R, L)).unflatten(-1, (W, L)).movedim(-2, -3)
+
+
+def _blocks(X: Tensor, Y: Tensor) -> Tensor:
+    """The same for blocks: (..., R, n, h, d) and (..., W, n, h, d) give (..., R, W, n, h, h)."""
+    return _pairs(X.movedim(-3, -4), Y.movedim(-3, -4)).movedim(-5, -3)
 
 
 def segment_decay(g: Tensor) -> Tensor:
