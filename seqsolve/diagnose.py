@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from .conditioning import Growth
-from .recurrence import CellRecurrence, Recurrence, as_recurrence
+from .recurrence import CellRecurrence, Recurrence, as_recurrence, refuse_gradients
 from .solve import _Run
 
 _SAMPLE = 512  # steps that the diagnosis looks at
@@ -93,6 +93,7 @@ def diagnose(step: Any, x0: Any, inputs: Any) -> Diagnosis:
     >>> d.lyapunov < 0, d.forgetting_length < 40
     (True, True)
     """
+    refuse_gradients(x0, inputs)
     with torch.no_grad():
         problem = as_recurrence(step, x0, inputs)
         if not problem.steps or not problem.x0.numel():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -90,11 +91,13 @@ class StepRecurrence:
 
     def __init__(self, step: Callable, x0: Tensor, inputs: Tensor):
         self.step, self.x0, self.inputs, self.steps = step, x0, inputs, len(inputs)
-        if self.steps:
+        self.differences: bool | None = None  # decided at the first linearisation
+        if self.steps and x0.numel():
             one = self._checked(step(x0, inputs[0]), x0, inputs[0])
             if not one.dtype.is_floating_point:
                 raise TypeError(f"step returned {one.dtype}; it must return {x0.dtype}, the dtype of x0")
-            pair = torch.stack([x0, one]), inputs[:1].expand(2, *inputs.shape[1:])
+            other = one + torch.linspace(0.1, 0.5, one.numel(), dtype=one.dtype).reshape(one.shape)
+            pair = torch.stack([x0, other]), inputs[:1].expand(2, *inputs.shape[1:])
             both = self._checked(step(*pair), *pair)
             scale = max(1.0, float(one.abs().max())) if one.numel() else 1.0
             if torch.isfinite(one).all() and not torch.allclose(both[0], one, rtol=1e-3, atol=1e-3 * scale):
@@ -119,14 +122,41 @@ class StepRecurrence:
 
     def linearize(self, before, first):
         u = self.inputs[first : first + len(before)]
+        if self.differences is None:
+            self.differences = not self._autograd_is_right(before[:1], u[:1])
+        return self._differences(before, u) if self.differences else self._autograd(before, u)
+
+    def _autograd(self, before, u):
+        """One backward pass on n copies of the batch, copy k asking for row k of the Jacobians."""
         n = before.shape[-1]
+        with torch.inference_mode(False), torch.enable_grad():
+            x = before.clone().expand(n, *before.shape).clone().requires_grad_()
+            y = self.step(x, u.clone().expand(n, *u.shape))
+            rows = torch.eye(n, dtype=x.dtype).reshape(n, *[1] * (before.dim() - 1), n).expand_as(y)
+            J = torch.autograd.grad(y, x, rows, allow_unused=True)[0] if y.requires_grad else None
+        values = self._checked(y[0], before, u)
+        return values, _Dense(torch.zeros_like(x.detach()).movedim(0, -2) if J is None else J.movedim(0, -2))
 
-        def column(direction):
-            return torch.func.jvp(lambda x: self.step(x, u), (before,), (direction.expand_as(before),))[1]
+    def _differences(self, before, u):
+        """Central differences, for a step that autograd cannot look into."""
+        n, info = before.shape[-1], torch.finfo(before.dtype)
+        width = info.eps ** (1 / 3) * before.abs().clamp(min=1e-3 * float(before.abs().max()) + info.tiny)
+        shift = torch.diag_embed(width).movedim(-2, 0)
+        both = torch.cat([before + shift, before - shift, before[None]])
+        y = self.step(both, u.expand(len(both), *u.shape)).detach()
+        return self._checked(y[-1], before, u), _Dense((y[:n] - y[n:-1]).movedim(0, -1) / (2 * width[..., None, :]))
 
-        values = self._checked(self.step(before, u), before, u)
-        columns = torch.func.vmap(column)(torch.eye(n, dtype=before.dtype))  # (n, T, ..., n): column k of J first
-        return values, _Dense(columns.movedim(0, -1).detach())
+    def _autograd_is_right(self, before, u) -> bool:
+        """A step that detaches, or leaves torch for a while, has derivatives that autograd knows nothing of."""
+        v = torch.ones_like(before)
+        _, exact = self._differences(before, u)
+        try:
+            _, ours = self._autograd(before, u)
+        except RuntimeError:
+            return False
+        known, found = (J.scan(torch.zeros_like(v), v[0]) for J in (exact, ours))
+        size = float(known.abs().max())
+        return not math.isfinite(size) or bool((known - found).abs().max() <= 0.05 * size + 1e-6)
 
     def advance(self, x, first, last):
         out = torch.empty((last - first, *self.x0.shape), dtype=self.x0.dtype)
@@ -231,6 +261,16 @@ def _weights(module: Any) -> Weights | None:
     return Weights(kind, *arrays)  # pyright: ignore[reportArgumentType]  (only biases can be missing)
 
 
+def refuse_gradients(x0: Any, inputs: Any) -> None:
+    """The solver builds no graph: whoever expects one must hear of it."""
+    for value, name in ((x0, "x0"), (inputs, "inputs")):
+        if torch.is_grad_enabled() and isinstance(value, Tensor) and value.requires_grad:
+            raise ValueError(
+                f"{name} requires grad, but solve does not build a graph yet; pass {name}.detach() or use"
+                " torch.no_grad()"
+            )
+
+
 def as_recurrence(step: Any, x0: Any, inputs: Any) -> Recurrence:
     """Recognise what was given and check shapes and dtypes."""
     if not callable(step):
@@ -243,11 +283,6 @@ def as_recurrence(step: Any, x0: Any, inputs: Any) -> Recurrence:
             raise ValueError(f"{name} is on {tensor.device}; solve runs on the CPU: pass {name}.cpu()")
         if tensor.dim() == 0:
             raise ValueError(f"{name} is a single number; pass shape {'(..., n)' if name == 'x0' else '(T, ..., m)'}")
-        if torch.is_grad_enabled() and tensor.requires_grad:
-            raise ValueError(
-                f"{name} requires grad, but solve does not build a graph yet; pass {name}.detach() or use"
-                " torch.no_grad()"
-            )
     dtype = working_dtype(x0, inputs)
     if dtype.is_complex:
         raise TypeError("solve takes real states; stack real and imaginary parts on the last axis")

@@ -13,7 +13,7 @@ from torch import Tensor
 from ._checks import as_tensor, choice, positive_integer
 from .conditioning import Growth
 from .methods import METHODS
-from .recurrence import Recurrence, as_recurrence
+from .recurrence import Recurrence, as_recurrence, refuse_gradients
 from .results import HISTORY, Certificate, Solution, Status, no_history
 
 _ON_FAIL = ("sequential", "raise", "return")
@@ -102,6 +102,7 @@ def solve(
     if tol is not None and not 0 < tol < 1:
         raise ValueError(f"tol={tol} must lie between 0 and 1: it is relative to the largest state")
     clock = time.perf_counter()
+    refuse_gradients(x0, inputs)
     with torch.no_grad():
         problem = as_recurrence(step, x0, inputs)
         reason = "asked for"
@@ -133,7 +134,7 @@ class _Run:
         self.adaptive = window == "auto"
         self.window = _FIRST_WINDOW if self.adaptive else window
         x0 = problem.x0
-        self.eps = torch.finfo(x0.dtype).eps
+        self.eps, self.tiny = torch.finfo(x0.dtype).eps, torch.finfo(x0.dtype).tiny
         self.tol = 32 * self.eps if tol is None else tol
         self.states = torch.empty((problem.steps, *x0.shape), dtype=x0.dtype)
         self.scale = float(x0.abs().max()) if x0.numel() and torch.isfinite(x0).all() else 0.0
@@ -178,13 +179,14 @@ class _Run:
                 self.states[first : first + frontier] = guess[:frontier]
                 self.broken = first + frontier
                 return sweep
-            self.scale = max(self.scale, float(values[finite].abs().max()))
+            # the scale of a step is the largest state up to it: a wild iterate further on must not excuse an error here
+            scale = values.abs().flatten(1).amax(1).nan_to_num(math.inf).cummax(0).values.clamp(min=self.scale)
             error = (values - tail).abs().flatten(1).amax(1)
-            done = bool((error <= self.tol * self.scale).all())
-            rounded = error <= 4 * self.eps * self.scale
+            done = bool((error <= self.tol * scale).all() and finite.all())
+            rounded = (error <= 4 * self.eps * scale) & finite
             ahead = len(rounded) if bool(rounded.all()) else int((~rounded).byte().argmax())
             if sweep:
-                residual = float(error.nan_to_num(math.inf).max()) / (self.scale or 1.0)
+                residual = float((error / scale.clamp(min=self.tiny)).nan_to_num(math.inf).max())
                 self.history.append(
                     (self.windows - 1, first, sweep, residual, update, frontier + ahead, overflows,
                      time.perf_counter() - clock)
@@ -205,6 +207,7 @@ class _Run:
                 break
             frontier += ahead
         self.states[first:last] = guess
+        self.scale = max(self.scale, float(guess.abs().max()))
         return max(sweep, 1)
 
     def _failed(self, guess: Tensor, frontier: int, x: Tensor, first: int, last: int) -> None:

@@ -1,0 +1,39 @@
+"""The rule is monotone where it must be, and its table is whole."""
+
+import pytest
+
+from seqsolve import dispatch
+
+
+def test_table_is_complete_and_positive():
+    assert len(dispatch.STEP) == 3 * 2 * 2
+    for table in dispatch.STEP.values():
+        assert len(table) == len(dispatch.UNITS)
+        assert all(len(row) == len(dispatch.BATCHES) and min(row) > 0 for row in table)
+
+
+def test_interpolation_meets_the_entries_and_stays_between_them():
+    table = dispatch.STEP["gru", "float32", "torch"]
+    assert dispatch._step("gru", False, "torch", 8, 16) == pytest.approx(table[1][2] * 1e-6)
+    assert dispatch._step("gru", False, "torch", 512, 256) == pytest.approx(table[-1][-1] * 1e-6)
+    assert dispatch._step("gru", False, "torch", 1024, 256) == pytest.approx(4 * table[-1][-1] * 1e-6)
+    between = dispatch._step("gru", False, "torch", 100, 10)
+    corners = [table[i][j] * 1e-6 for i in (2, 3) for j in (1, 2)]
+    assert min(corners) < between < max(corners)
+
+
+@pytest.mark.parametrize("kind", ["rnn_tanh", "rnn_relu", "gru", "lstm"])
+def test_more_steps_never_turn_a_win_into_a_loss(kind):
+    for units in (1, 8, 64, 256):
+        chosen = [dispatch.choose(kind, units, 1, steps, double=False)[0] for steps in (1, 10, 100, 1000, 10000)]
+        assert chosen == sorted(chosen)
+    assert chosen is not None
+
+
+def test_the_rule_says_why():
+    fused, reason = dispatch.choose("gru", 8, 1, 10_000, double=False)
+    assert fused
+    assert reason.startswith("one fused loop is faster here: about ")
+    fused, reason = dispatch.choose("lstm", 256, 64, 100, double=False)
+    assert not fused
+    assert "torch's own is faster" in reason

@@ -1,0 +1,95 @@
+"""The vector tanh within its stated error, the cells beside their formulas."""
+
+import numpy as np
+import pytest
+import torch
+
+from seqsolve import _kernels as kernels
+from seqsolve.cells import GATES, Layout, Track, Weights, lanes_for, run_layer
+from tests.reference import cell_step
+
+
+def tanh(x, lanes=8):
+    out = np.empty_like(x)
+    kernels.tanh_array((0,) * lanes, x, out)
+    return out
+
+
+def test_tanh_float32_over_all_magnitudes():
+    # every 97th bit pattern of the binades where tanh is neither x nor 1, and one in 4001 of all the others
+    low, high = (np.float32(v).view(np.int32) for v in (2.0**-12, 9.5))
+    fine = np.arange(low, high, 97, dtype=np.int32)
+    coarse = np.arange(0, np.float32(np.inf).view(np.int32), 4001, dtype=np.int32)
+    x = np.concatenate([fine, coarse]).view(np.float32)
+    x = x[: x.size // 8 * 8]
+    y, exact = tanh(x), np.tanh(x.astype(np.float64))
+    assert np.abs(y - exact).max() < 3e-7
+    assert (np.abs(y - exact) / np.spacing(exact.astype(np.float32))).max() < 5
+    assert y.max() == 1.0
+    assert (y[x >= 8.98] == 1.0).all()
+    np.testing.assert_array_equal(tanh(-x), -y)
+
+
+def test_tanh_float64():
+    x = np.concatenate([np.linspace(-22, 22, 200_000), np.geomspace(1e-300, 20, 200_000)])
+    exact = np.tanh(x.astype(np.longdouble))
+    y = tanh(x)
+    assert float(np.abs(y - exact).max()) < 3e-16
+    assert float((np.abs(y - exact) / np.spacing(np.abs(exact).astype(float))).max()) < 3
+    assert np.abs(y).max() == 1.0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tanh_of_what_is_not_a_number(dtype):
+    x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e30, -1e30, 1e-30], dtype)
+    y = tanh(x)
+    np.testing.assert_array_equal(y, np.array([np.nan, 1, -1, 0, -0.0, 1, -1, 1e-30], dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", sorted(GATES))
+@pytest.mark.parametrize("units", [1, 3, 4, 5, 8, 17, 40])
+def test_cells_follow_their_formulas(kind, units, dtype, rng):
+    inputs, steps = 3, 6
+    shapes = [(GATES[kind] * units, n) for n in (inputs, units)] + [(GATES[kind] * units,)] * 2
+    arrays = [rng.uniform(-0.7, 0.7, s).astype(dtype) for s in shapes]
+    x, h, c = (rng.standard_normal(s).astype(dtype) for s in ((steps, inputs), (1, units), (1, units)))
+    track = Track(Weights(kind, *arrays), h, c if kind == "lstm" else None)
+    out = np.empty((steps, units), dtype)
+    run_layer([track], torch.from_numpy(x), Layout.padded(steps, 1), out, 1)
+    state = (h[0].astype(float), c[0].astype(float)) if kind == "lstm" else h[0].astype(float)
+    for t in range(steps):
+        state = cell_step(kind, state, x[t].astype(float), *(a.astype(float) for a in arrays))
+        expected = state[0] if kind == "lstm" else state
+        scale = max(1.0, np.abs(expected).max())
+        assert np.abs(out[t] - expected).max() / scale < 20 * np.finfo(dtype).eps
+    np.testing.assert_array_equal(track.final()[0][0], out[-1])
+
+
+def test_time_in_pieces_is_time_in_one_piece(rng, monkeypatch):
+    arrays = [rng.uniform(-0.5, 0.5, s) for s in ((15, 2), (15, 5), (15,), (15,))]
+    x, h = torch.from_numpy(rng.standard_normal((300, 2))), rng.standard_normal((3, 5))
+    outs = []
+    for size in (1 << 20, 1 << 10):
+        monkeypatch.setattr("seqsolve.cells._PIECE", size)
+        for backwards in (False, True):
+            out = np.empty((300, 5))
+            run_layer([Track(Weights("gru", *arrays), h, None, backwards=backwards)], x, Layout.padded(100, 3), out, 1)
+            outs.append(out)
+    np.testing.assert_array_equal(outs[0], outs[2])
+    np.testing.assert_array_equal(outs[1], outs[3])
+
+
+def test_lanes_never_leave_more_padding_than_they_must():
+    for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
+        for units in range(1, 200):
+            lanes = len(lanes_for(units, dtype))
+            assert lanes in (4, 8, 16)
+            assert -units % lanes < lanes
+        assert len(lanes_for(3, dtype)) == 4
+
+
+def test_layout_of_packed_sequences():
+    layout = Layout.packed(np.array([3, 3, 1]))
+    assert layout.start.tolist() == [0, 3, 6, 7]
+    assert layout.lengths.tolist() == [3, 2, 2]

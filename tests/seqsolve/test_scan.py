@@ -1,0 +1,187 @@
+"""Affine scans beside the loop, for every structure, direction and dtype; their gradients; what they refuse."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import seqsolve as sq
+from seqsolve import scan
+from tests.reference import affine_scan as reference
+from tests.reference import scaled_residual
+
+DTYPES = [np.float32, np.float64, np.complex64, np.complex128]
+STATES = {"scalar": (3,), "diag": (2, 5), "dense": (2, 3)}
+
+
+def problem(rng, structure, T, dtype, state=None, size=0.6):
+    state = STATES[structure] if state is None else state
+    extra = {"scalar": (), "diag": state, "dense": (*state, state[-1])}[structure]
+
+    def draw(*shape):
+        x = rng.standard_normal(shape)
+        return (x + 1j * rng.standard_normal(shape) if np.issubdtype(dtype, np.complexfloating) else x).astype(dtype)
+
+    return (size * draw(T, *extra)).astype(dtype), draw(T, *state), draw(*state)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("structure", scan.STRUCTURES)
+@pytest.mark.parametrize("T", [0, 1, 2, 33])
+def test_scan_is_the_loop(structure, T, dtype, reverse, rng):
+    A, b, h0 = problem(rng, structure, T, dtype)
+    h = sq.affine_scan(A, b, h0, structure=structure, reverse=reverse)
+    expected = reference(A, b, h0, structure, reverse)
+    assert h.dtype == dtype
+    assert h.shape == b.shape
+    if T:
+        assert scaled_residual(np.abs(h - expected).max(), np.abs(expected).max(), 8, dtype) < 30
+        doubled = scan._doubling(*(torch.from_numpy(x) for x in (A, b, h0)), structure, reverse).numpy()
+        assert scaled_residual(np.abs(doubled - expected).max(), np.abs(expected).max(), 8, dtype) < 30
+
+
+@given(
+    st.integers(0, 40), st.integers(0, 9), st.sampled_from(scan.STRUCTURES), st.booleans(), st.integers(1, 2**32 - 1)
+)
+def test_scan_can_be_cut_anywhere(T, cut, structure, reverse, seed):
+    A, b, h0 = problem(np.random.default_rng(seed), structure, T, np.float64)
+    whole = sq.affine_scan(A, b, h0, structure=structure, reverse=reverse)
+    cut = min(cut, T)
+    first, second = (slice(cut, None), slice(None, cut)) if reverse else (slice(None, cut), slice(cut, None))
+    one = sq.affine_scan(A[first], b[first], h0, structure=structure, reverse=reverse)
+    carry = h0 if not len(one) else one[0 if reverse else -1]
+    two = sq.affine_scan(A[second], b[second], carry, structure=structure, reverse=reverse)
+    np.testing.assert_array_equal(np.concatenate([two, one] if reverse else [one, two]), whole)
+
+
+@given(st.integers(1, 30), st.booleans(), st.integers(1, 2**32 - 1))
+def test_diag_is_dense_with_a_diagonal(T, reverse, seed):
+    A, b, h0 = problem(np.random.default_rng(seed), "diag", T, np.float64, (4,))
+    full = np.einsum("ti,ij->tij", A, np.eye(4))
+    np.testing.assert_allclose(
+        sq.affine_scan(A, b, h0, reverse=reverse),
+        sq.affine_scan(full, b, h0, structure="dense", reverse=reverse),
+        rtol=1e-12, atol=1e-12,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("width", [3, 200])
+def test_chunks_that_forget_agree_with_the_loop_and_with_any_number_of_threads(width, reverse, rng, monkeypatch):
+    T = 4096
+    A, b = rng.uniform(-0.9, 0.9, (T, width)), rng.standard_normal((T, width))
+    expected = reference(A, b, np.zeros(width), reverse=reverse)
+    monkeypatch.setattr(scan, "_CHUNKED", 1)
+    answers = [sq.affine_scan(A, b, reverse=reverse, workers=w) for w in (1, 2, 3)]
+    np.testing.assert_array_equal(answers[0], answers[1])
+    np.testing.assert_array_equal(answers[0], answers[2])
+    assert np.abs(answers[0] - expected).max() < 1e-14 * np.abs(expected).max()
+    A[:] = 1.0  # nothing is forgotten: no chunks
+    np.testing.assert_array_equal(
+        sq.affine_scan(A, b, reverse=reverse), reference(A, b, np.zeros(width), reverse=reverse)
+    )
+
+
+def test_a_chunk_that_stops_forgetting_is_corrected_to_its_end(rng, monkeypatch):
+    monkeypatch.setattr(scan, "_CHUNKED", 1)
+    T = 1024
+    A, b = np.full((T, 2), 0.1), rng.standard_normal((T, 2))
+    A[T // 2 :] = 1.0
+    np.testing.assert_allclose(sq.affine_scan(A, b), reference(A, b, np.zeros(2)), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("structure", scan.STRUCTURES)
+def test_first_and_second_derivatives(structure, dtype, reverse, rng):
+    arrays = problem(rng, structure, 5, np.dtype(str(dtype).removeprefix("torch.")))
+    tensors = [torch.from_numpy(x).requires_grad_() for x in arrays]
+
+    def f(A, b, h0):
+        return sq.affine_scan(A, b, h0, structure=structure, reverse=reverse)
+
+    assert torch.autograd.gradcheck(f, tensors)
+    assert torch.autograd.gradgradcheck(f, tensors)
+
+
+def test_gradients_through_broadcasting_and_a_missing_start(rng):
+    A = torch.from_numpy(rng.uniform(-1, 1, (6, 1, 3))).requires_grad_()
+    b = torch.from_numpy(rng.standard_normal((6, 4, 3))).requires_grad_()
+    assert torch.autograd.gradcheck(sq.affine_scan, (A, b))
+    empty = sq.affine_scan(A[:0], b[:0])
+    empty.sum().backward()
+
+
+def test_array_kinds_layouts_and_axes(rng):
+    A, b, h0 = problem(rng, "diag", 7, np.float64)
+    expected = sq.affine_scan(A, b, h0)
+    for f in (np.asfortranarray, lambda x: x[::-1][::-1], lambda x: x.copy()):
+        np.testing.assert_array_equal(sq.affine_scan(f(A), f(b), f(h0)), expected)
+    A.flags.writeable = b.flags.writeable = False
+    np.testing.assert_array_equal(sq.affine_scan(A, b, h0), expected)
+    moved = sq.affine_scan(np.moveaxis(A, 0, 1), np.moveaxis(b, 0, 1), h0, dim=1)
+    np.testing.assert_array_equal(np.moveaxis(moved, 1, 0), expected)
+    tensor = sq.affine_scan(torch.tensor(A), torch.tensor(b), torch.tensor(h0), dim=-3)
+    assert isinstance(tensor, torch.Tensor)
+    np.testing.assert_array_equal(tensor.numpy(), expected)
+    assert sq.affine_scan(torch.full((4,), 0.5), torch.ones(4)).tolist() == [1, 1.5, 1.75, 1.875]
+    assert sq.affine_scan([0.5, 0.5], np.ones(2), structure="scalar").tolist() == [1, 1.5]
+
+
+def test_half_precision_is_computed_in_float32(rng):
+    A, b = (torch.from_numpy(rng.uniform(0, 1, (50, 3))).to(torch.bfloat16) for _ in range(2))
+    h = sq.affine_scan(A, b)
+    assert h.dtype == torch.bfloat16
+    assert torch.equal(h, sq.affine_scan(A.float(), b.float()).to(torch.bfloat16))
+    assert sq.affine_scan(A.double().numpy().astype(np.float16), b.half().numpy()).dtype == np.float16
+
+
+@pytest.mark.parametrize("structure", scan.STRUCTURES)
+def test_nan_appears_at_its_step_and_not_before(structure, rng):
+    for where in (0, 1):
+        arrays = problem(rng, structure, 12, np.float64)
+        arrays[where][7] = np.nan
+        h = sq.affine_scan(*arrays, structure=structure)
+        assert np.isfinite(h[:7]).all()
+        assert np.isnan(h[7:]).all()
+
+
+def test_huge_and_tiny_scales(rng):
+    for scale in (1e-300, 1e300):
+        A, b, h0 = problem(rng, "diag", 20, np.float64, size=0.1)
+        h = sq.affine_scan(A, scale * b, scale * h0)
+        np.testing.assert_allclose(h, scale * reference(A, b, h0), rtol=1e-10)
+
+
+def test_overflow_of_finite_numbers_is_an_error():
+    A, b = np.full((2000, 1), 2.0, np.float32), np.ones((2000, 1), np.float32)
+    with pytest.raises(OverflowError, match=r"overflows torch\.float32 at step 127 of 2000"):
+        sq.affine_scan(A, b)
+    assert np.isfinite(sq.affine_scan(A.astype(np.float64)[:500], b[:500])).all()
+
+
+@pytest.mark.parametrize(
+    "arguments, options, error, message",
+    [
+        ((np.ones((3, 2)), np.ones((4, 2))), {}, ValueError, r"A has shape \(3, 2\) and b \(4, 2\); structure='diag'"),
+        ((np.ones((4, 2)), np.ones((4, 2))), {"structure": "dense"}, ValueError, r"needs A of shape \(T, ..., n, n\)"),
+        ((np.ones(4), np.ones(4)), {"structure": "dense"}, ValueError, r"needs \(T, ..., n\)"),
+        ((np.ones((4, 2)), np.ones((4, 2))), {"structure": "block"}, ValueError, "not available yet; use 'dense'"),
+        ((np.ones((4, 2)), np.ones((4, 2))), {"structure": "blocky"}, ValueError, "unknown; choose one of 'scalar'"),
+        ((np.ones((4, 2)), np.ones((4, 2)), np.ones(3)), {}, ValueError, r"h0 has shape \(3,\)"),
+        ((np.ones((4, 2)), np.ones((4, 2))), {"dim": 2}, ValueError, "dim=2 is not an axis of b"),
+        ((np.ones((4, 2)), np.ones((4, 2))), {"workers": 0}, ValueError, "workers=0 asks for no thread"),
+        ((np.ones((4, 2)), 1.0), {}, ValueError, "b is a single number"),
+        (("A", np.ones((4, 2))), {}, TypeError, "A is str"),
+        ((np.ones((4, 2), object), np.ones((4, 2))), {}, TypeError, "A is a ndarray of object"),
+        ((torch.ones(4, 2, dtype=torch.int8), np.ones((4, 2), int)), {}, TypeError, None),
+    ],
+)
+def test_what_it_refuses(arguments, options, error, message):
+    if message is None:  # whole numbers are numbers
+        assert sq.affine_scan(*arguments, **options).dtype == np.float64
+        return
+    with pytest.raises(error, match=message):
+        sq.affine_scan(*arguments, **options)
