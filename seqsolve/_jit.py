@@ -1,6 +1,7 @@
 """Compile a kernel with numba; keep it on disk where that is possible and quietly go without where it is not."""
 
 from contextlib import suppress
+from typing import Any
 
 from numba import njit
 from numba.core.caching import FunctionCache
@@ -22,7 +23,7 @@ class _ForgivingCache(FunctionCache):
             super().save_overload(sig, data)
 
 
-def kernel(function=None, /, *, fastmath=False, **options):
+def kernel(function=None, /, *, fastmath: bool | set[str] = False, **options) -> Any:
     """``numba.njit(nogil=True)`` with a disk cache that can be missing.
 
     Pass `fastmath` a set of flags out of {"reassoc", "contract", "nsz", "arcp"}; never True, which breaks NaN checks.
@@ -31,7 +32,7 @@ def kernel(function=None, /, *, fastmath=False, **options):
         return lambda f: kernel(f, fastmath=fastmath, **options)
     if fastmath is True:
         raise ValueError("fastmath=True lets the compiler assume that there is no NaN; name the flags instead")
-    dispatcher = njit(nogil=True, fastmath=fastmath, error_model="numpy", **options)(function)
+    dispatcher: Any = njit(nogil=True, fastmath=fastmath, error_model="numpy", **options)(function)
     with suppress(RuntimeError, OSError):  # numba found no folder that it may write to
         dispatcher._cache = _ForgivingCache(function)
     return dispatcher

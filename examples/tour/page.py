@@ -58,20 +58,19 @@ def photo_uri(pixels, quality: int = 88) -> str:
     return data_uri(buffer.getvalue(), "jpeg")
 
 
-def axes(width: float = 5.2, height: float = 3.3, columns: int = 1, **options):
+def axes(width: float = 5.2, height: float = 3.3):
     """A figure in the page's colours and its axes."""
     import matplotlib.pyplot as plt
 
-    figure, axis = plt.subplots(1, columns, figsize=(width, height), layout="constrained", **options)
-    for ax in axis if columns > 1 else [axis]:
-        ax.spines[["top", "right"]].set_visible(False)
-        for side in ("left", "bottom"):
-            ax.spines[side].set_color(SOFT)
-        ax.tick_params(colors=SOFT, labelsize=10)
-        ax.xaxis.label.set_color(INK)
-        ax.yaxis.label.set_color(INK)
-        ax.grid(alpha=0.25, linewidth=0.6)
-    return figure, axis
+    figure, ax = plt.subplots(figsize=(width, height), layout="constrained")
+    ax.spines[["top", "right"]].set_visible(False)
+    for side in ("left", "bottom"):
+        ax.spines[side].set_color(SOFT)
+    ax.tick_params(colors=SOFT, labelsize=10)
+    ax.xaxis.label.set_color(INK)
+    ax.yaxis.label.set_color(INK)
+    ax.grid(alpha=0.25, linewidth=0.6)
+    return figure, ax
 
 
 LOGO = (

@@ -172,13 +172,14 @@ def certificate_plot(A: np.ndarray, best: np.ndarray, seed: int, ranks: tuple[in
     """Error against rank: optimum, truth, certificate."""
     figure, ax = page.axes()
     ax.semilogy(np.arange(1, len(best)), best[1:], color=page.INK, lw=1.3, label="best possible (SVD)")
+    colour, name = page.COLOURS["lowrank"], lambda label, k: label if k == ranks[0] else None
     for k in ranks:
         f = lr.column_id(A, rank=k, rng=seed)
-        low, high = f.certificate.interval
-        label = {"label": "certificate, 95 %"} if k == ranks[0] else {}
-        ax.plot([k, k], [low, high], color=page.COLOURS["lowrank"], lw=7, alpha=0.35, solid_capstyle="round", **label)
-        label = {"label": "true error"} if k == ranks[0] else {}
-        ax.plot(k, f.relative_error(A), "o", color=page.COLOURS["lowrank"], ms=5, **label)
+        interval = f.certificate.interval
+        ax.plot(
+            [k, k], interval, color=colour, lw=7, alpha=0.35, solid_capstyle="round", label=name("certificate, 95 %", k)
+        )
+        ax.plot(k, f.relative_error(A), "o", color=colour, ms=5, label=name("true error", k))
     ax.set(xlabel="rank", ylabel="relative Frobenius error", ylim=(best[170], 0.5))
     ax.legend(frameon=False, fontsize=10)
     return page.plot_uri(figure)

@@ -134,7 +134,7 @@ def speed_plot(sizes: tuple[int, ...], rounds: int, steps: int) -> str:
     ax.axhline(1, color=page.SOFT, lw=1)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
-    ax.set_xticks(sizes, sizes)
+    ax.set_xticks(sizes, [str(size) for size in sizes])
     ax.set(xlabel="hidden units", ylabel="times as fast as torch")
     ax.legend(frameon=False, fontsize=10)
     return page.plot_uri(figure)
