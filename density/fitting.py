@@ -66,11 +66,11 @@ def fit(
     x,
     weights=None,
     *,
-    order="auto",
+    order: int | str = "auto",
     map: str = "auto",
     support=None,
     basis: str = "cosine",
-    roughness=0,
+    roughness: float = 0,
     workers: int | None = None,
 ) -> FourierDensity:
     """Maximum-likelihood Fourier density of one-dimensional samples, with a certificate that it is the maximum.
