@@ -20,39 +20,37 @@ def orthogonal(C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return orgqr(factored, tau, lwork=BLOCK * max(k, 1), overwrite_a=True)[0], R
 
 
-def independent(C: np.ndarray) -> np.ndarray:
-    """Positions of columns of C that are linearly independent to rounding, in their order; all of them as a rule."""
+def independent(C: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions of columns of C that are linearly independent to rounding, in their order, and the QR of these."""
     m, k = C.shape
-    if k == 0:
-        return np.arange(0)
-    _, R = orthogonal(C)
+    Q, R = orthogonal(C)
     size = np.abs(np.diagonal(R))
     cut = 4 * max(m, k) * np.finfo(C.dtype).eps
-    if size.min() > cut * size.max():
-        return np.arange(k)
+    if k == 0 or size.min() > cut * size.max():
+        return np.arange(k), Q, R
     (geqp3,) = get_lapack_funcs(("geqp3",), (C,))
     factored, order, *_ = geqp3(np.array(C, order="F", copy=True), lwork=BLOCK * (k + 2))
     size = np.abs(np.diagonal(factored))
-    return np.sort(order[: int((size > cut * size[0]).sum())] - 1) if size[0] > 0 else np.arange(0)
+    kept = np.sort(order[: int((size > cut * size[0]).sum())] - 1) if size[0] > 0 else np.arange(0)
+    return kept, *orthogonal(C[:, kept])
 
 
-def solve(C: np.ndarray, B: np.ndarray, *, workers: int) -> np.ndarray:
-    """``C^+ B`` for a tall C of full column rank, by QR; strips of columns of B on `workers` threads.
+def solve(Q: np.ndarray, R: np.ndarray, B: np.ndarray, *, workers: int) -> np.ndarray:
+    """``(Q R)^+ B`` for a tall Q R of full column rank; strips of columns of B on `workers` threads.
 
-    Floor: 2 d k^2 flops for the QR and 2 d k + k^2 for each column of B, all in GEMM and TRSM.
+    Floor: 2 d k + k^2 flops for each column of B, all in GEMM and TRSM.
     """
-    k, n = C.shape[1], B.shape[1]
-    Z = np.empty((k, n), dtype=np.result_type(C, B))
+    k, n = R.shape[1], B.shape[1]
+    Z = np.empty((k, n), dtype=np.result_type(Q, B))
     if k == 0 or n == 0:
         return Z
+    Qh = Q.conj().T
+    (trsm,) = get_blas_funcs(("trsm",), (R, Z))
+
+    def strip(j: int) -> None:
+        Z[:, j : j + STRIP] = trsm(1.0, R, Qh @ B[:, j : j + STRIP])
+
     with blas_threads(1):
-        Q, R = orthogonal(C)
-        Qh = Q.conj().T
-        (trsm,) = get_blas_funcs(("trsm",), (R, Z))
-
-        def strip(j: int) -> None:
-            Z[:, j : j + STRIP] = trsm(1.0, R, Qh @ B[:, j : j + STRIP])
-
         thread_map(strip, range(0, n, STRIP), workers)
     return Z
 
@@ -78,7 +76,7 @@ def exact(C: np.ndarray, SC: np.ndarray, operand, *, workers: int) -> np.ndarray
     with blas_threads(1):
         gram = np.sum(thread_map(precondition, range(0, m, HIGH), workers), axis=0)
     right = operand.rmatmat(X, workers=workers).conj().T
-    with blas_threads(workers):
+    with blas_threads(1):
         L, info = potrf(gram, lower=True)
         if info:
             raise np.linalg.LinAlgError("the sketch does not embed the chosen columns; take another rng")

@@ -219,7 +219,7 @@ def _rows(C: np.ndarray, k: int, extra: int, selection: str, given, rng) -> tupl
         Y *= C.dtype.type(math.ldexp(1.0, -math.frexp(scale)[1]))
     rows = run_selection(rule, Candidates(Y, squared_norms(Y), k, rng, exact=True)).indices
     with blas_threads(1):
-        rows = rows[coef.independent(Y[:, rows])]
+        rows = rows[coef.independent(Y[:, rows])[0]]
         if extra:
             weights = np.linalg.norm(np.linalg.lstsq(Y[:, rows], Y, rcond=None)[0], axis=0)
             weights[rows] = -1.0
@@ -232,7 +232,7 @@ def _core(start: FirstPass, C, R, J, kind: str, workers: int) -> tuple[Core, str
     dtype = C.dtype
     scale = float(getattr(start.operand, "factor", 1.0))
     factor = dtype.type(scale)
-    with blas_threads(workers):
+    with blas_threads(1):
         if len(J) == 0 or len(R) == 0:
             made = Core(np.eye(len(J), dtype=dtype), np.zeros((len(J), len(R)), dtype), np.eye(len(R), dtype=dtype))
         elif kind == "cross":

@@ -257,8 +257,9 @@ def choose_columns(start: FirstPass, k: int, selection: str, indices, workers: i
 def _coefficients(Y: np.ndarray, J: np.ndarray, workers: int) -> tuple[np.ndarray, np.ndarray]:
     """Independent ones of the columns J, and all columns of Y expressed by them."""
     with blas_threads(1):
-        J = J[coef.independent(Y[:, J])]
-    Z = coef.solve(Y[:, J], Y, workers=workers)
+        kept, Q, R = coef.independent(Y[:, J])
+    J = J[kept]
+    Z = coef.solve(Q, R, Y, workers=workers)
     Z[:, J] = np.eye(len(J), dtype=Z.dtype)
     return J, Z
 

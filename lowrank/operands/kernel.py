@@ -10,6 +10,8 @@ from lowrank._threads import blas_threads, thread_map
 
 from .base import Counter, Operand
 
+HIGH = 2048  # rows of the matrix that a thread makes at a time
+
 
 @dataclass(frozen=True)
 class GaussianKernel:
@@ -162,7 +164,10 @@ class KernelMatrix(Operand):
 
         Floor: 2 (dim + 2) flops and one exponential (about 1 ns) an entry; the block is touched three times in L2.
         """
-        left, right = self._left[rows], self._right[columns]
+        if abs(out.strides[0]) < abs(out.strides[1]):  # column-major: the same entries, in the order that out has
+            left, right, out = self._right[columns], self._left[rows], out.T
+        else:
+            left, right = self._left[rows], self._right[columns]
         high = max(1, min(1024, (1 << 17) // max(1, len(left))))
         direct = out.dtype == np.float64
         work = None if direct else np.empty((len(left), min(high, len(right))))
@@ -177,25 +182,16 @@ class KernelMatrix(Operand):
                     np.copyto(out[:, j:stop], block, casting="same_kind")
 
     def _columns(self, J: np.ndarray, workers: int) -> np.ndarray:
-        """Column-major, so that a factorisation may work on it in place."""
-        out = np.empty((len(J), self.shape[0]), dtype=self.dtype)
-        self.columns_into(J, out, workers)
-        return out.T
-
-    def columns_into(self, J: np.ndarray, out: np.ndarray, workers: int) -> None:
-        """Write ``A[:, J].T`` into the C-ordered `out` of shape (len(J), m)."""
         m = self.shape[0]
-        mirror = self if self.square and self._fused else None
+        out = np.empty((len(J), m), dtype=self.dtype).T
 
         def part(i: int) -> None:
-            rows = slice(i, min(i + 2048, m))
-            if mirror is not None:
-                mirror._fill_fused(J, rows, out[:, rows])  # a symmetric kernel: K[J, rows] = K[rows, J]^T
-            else:
-                self._fill(rows, J, out[:, rows].T)
+            rows = slice(i, min(i + HIGH, m))
+            self._fill(rows, J, out[rows])
 
         with blas_threads(1):
-            thread_map(part, range(0, m, 2048), workers)
+            thread_map(part, range(0, m, HIGH), workers)
+        return out
 
     def diagonal(self) -> np.ndarray:
         """From the kernel's own ``diagonal(P)`` where it has one, else from blocks of 8 x 8."""

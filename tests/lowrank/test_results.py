@@ -53,6 +53,14 @@ def test_products(rng, kind, dtype):
             f @ wrong
 
 
+def test_each_factorisation_has_its_own_class(rng):
+    classes = (lr.ColumnID, lr.RowID, lr.CUR, lr.Nystrom)
+    for kind, expected in zip(KINDS, classes):
+        f = make(kind, np.float64, rng)
+        assert type(f) is expected
+        assert isinstance(f.certificate, lr.Certificate)
+
+
 @pytest.mark.parametrize("kind", KINDS[:4])
 def test_files_and_pickles(rng, kind, tmp_path):
     f = make(kind, np.complex64, rng)
