@@ -178,7 +178,11 @@ def _fused_parts(q, k, v, sight: Visibility):
         return [(k, v, sight)] if fused_kernel_applies(q, k, v, sight) else None
     if not isinstance(sight.offset, int) or sight.offset < 0:
         return None
+    if not sight.plain:
+        return None
     first, last = sight.offset, sight.offset + q.shape[2]
+    if first == 0 and last >= k.shape[2]:  # the common case: queries and keys of the same steps
+        return [(k, v, sight)] if fused_kernel_applies(q, k, v, sight) else None
     if first + 1 >= k.shape[2]:  # all keys stand before the first query, as in decoding
         sight = replace(sight, causal=False)
         return [(k, v, sight)] if fused_kernel_applies(q, k, v, sight) else None
@@ -189,7 +193,7 @@ def _fused_parts(q, k, v, sight: Visibility):
         kp, vp = k[:, :, low:high], v[:, :, low:high]
         if kp.shape[2]:
             parts.append((kp, vp, part))
-    known = parts and sight.plain and all(fused_kernel_applies(q, *part) for part in parts)
+    known = parts and all(fused_kernel_applies(q, *part) for part in parts)
     return parts if known else None
 
 

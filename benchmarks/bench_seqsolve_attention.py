@@ -1,0 +1,249 @@
+"""seqsolve: attention as a recurrence beside torch's fused attention, and the forms of a linear recurrence beside each
+other and beside jax.
+
+Errors are largest differences from float64 references, relative to the largest value. Attention is (1, 4, T, 64).
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks import peers
+from benchmarks.ratios import Race, all_threads, race
+from seqsolve import linear_attention as la
+from seqsolve.attention import aaren, causal
+
+SEED = 20262
+LENGTH = {True: 1024, False: 4096}
+WINDOW = 256
+SDPA, NAIVE = "torch scaled_dot_product_attention", "softmax of the whole matrix"
+
+
+@cache
+def _qkv(T: int) -> tuple[Tensor, ...]:
+    return tuple(torch.randn(3, 1, 4, T, 64, generator=torch.Generator().manual_seed(SEED)))
+
+
+def _naive(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor) -> Tensor:
+    return torch.softmax((q @ k.mT / q.shape[-1] ** 0.5).masked_fill(hidden, -torch.inf), -1) @ v
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+def _judge(expected: Tensor) -> Callable[[Any], float]:
+    return lambda found: float((found.detach().double() - expected).abs().max() / expected.abs().max())
+
+
+@torch.no_grad()
+def causal_race(threads: int, quick: bool) -> Race:
+    """Exact causal attention of one sequence."""
+    T = LENGTH[quick]
+    q, k, v = _qkv(T)
+    hidden = torch.ones(T, T, dtype=torch.bool).triu(1)
+    contenders: dict[str, Callable] = {
+        "seqsolve causal": lambda: causal(q, k, v)[0],
+        SDPA: lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True),
+        'seqsolve causal, method="blocks"': lambda: causal(q, k, v, method="blocks")[0],
+    }
+    if quick and threads == 1:
+        contenders[NAIVE] = lambda: _naive(q, k, v, hidden)
+    expected = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), is_causal=True)
+    return race(f"causal attention, T = {T}", contenders, threads=threads, error=_judge(expected))
+
+
+@torch.no_grad()
+def window_race(threads: int, quick: bool) -> Race:
+    """Each query sees 256 keys; torch is given the mask, which it multiplies out."""
+    T = 2 * LENGTH[quick]
+    q, k, v = _qkv(T)
+    gap = torch.arange(T)[:, None] - torch.arange(T)
+    seen = (gap >= 0) & (gap < WINDOW)
+    contenders: dict[str, Callable] = {
+        "seqsolve causal, window": lambda: causal(q, k, v, window=WINDOW)[0],
+        f"{SDPA}, mask": lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=seen),
+    }
+    expected = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), attn_mask=seen)
+    return race(f"sliding window of {WINDOW}, T = {T}", contenders, threads=threads, error=_judge(expected))
+
+
+@torch.no_grad()
+def decode_race(threads: int, quick: bool) -> Race:
+    """One new token against the keys of all earlier ones."""
+    T = LENGTH[quick]
+    q, k, v = _qkv(T)
+    last = q[:, :, -1:]
+    contenders: dict[str, Callable] = {
+        "seqsolve causal": lambda: causal(last, k, v)[0],
+        SDPA: lambda: F.scaled_dot_product_attention(last, k, v),
+    }
+    expected = F.scaled_dot_product_attention(last.double(), k.double(), v.double())
+    return race(f"one token against {T} keys", contenders, threads=threads, error=_judge(expected))
+
+
+def training_race(threads: int, quick: bool) -> Race:
+    """Forward and backward."""
+    T = 512 if quick else 2048
+    inputs = [x.clone().requires_grad_() for x in _qkv(T)]
+
+    def step(attention: Callable[..., Tensor]) -> Callable[[], Tensor]:
+        return lambda: torch.autograd.grad(attention(*inputs).square().sum(), inputs)[1]
+
+    contenders: dict[str, Callable] = {
+        "seqsolve causal": step(lambda q, k, v: causal(q, k, v)[0]),
+        SDPA: step(_sdpa),
+    }
+    wide = [x.detach().double().requires_grad_() for x in inputs]
+    exact = _sdpa(wide[0], wide[1], wide[2]).square().sum()
+    expected = torch.autograd.grad(exact, wide)[1]
+    return race(f"causal attention forward and backward, T = {T}", contenders, threads=threads, error=_judge(expected))
+
+
+@torch.no_grad()
+def forms_race(kind: str, threads: int, quick: bool) -> Race:
+    """The chunk form beside the step and scan forms of the same recurrence, and beside softmax attention."""
+    T = 512 if quick else 4096
+    inputs = la.TABLE[kind].example(B=1, H=4, T=T, dk=64, dv=64)
+    run = la.TABLE[kind].function
+    contenders: dict[str, Callable] = {
+        f"{kind}, chunk": lambda: run(**inputs)[0],
+        f"{kind}, step": lambda: run(**inputs, form="step")[0],
+    }
+    expected, _ = run(**{n: x.double() for n, x in inputs.items()}, form="step")
+    error: dict[str, Callable] = dict.fromkeys(contenders, _judge(expected))
+    q, k, v = _qkv(T)
+    contenders["softmax attention (torch)"] = lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return race(f"forms of {kind}, T = {T}, 4 heads of 64", contenders, threads=threads, error=error)
+
+
+@torch.no_grad()
+def gates_race(threads: int, quick: bool) -> Race:
+    """A minimal GRU of 256 channels: ours beside jax's scan and associative scan."""
+    T = 2048 if quick else 16384
+    inputs = la.TABLE["min_gru"].example(B=1, H=4, T=T, dk=64, dv=64)
+    k, v = inputs["k"], inputs["v"]
+    contenders: dict[str, Callable] = {"min_gru, chunk": lambda: la.min_gru(None, k, v)[0]}
+    expected, _ = la.min_gru(None, k.double(), v.double(), form="step")
+    judge = _judge(expected)
+    error: dict[str, Callable] = {"min_gru, chunk": judge}
+    jax, absent = peers.load("jax"), {}
+    if jax is None:
+        absent["jax.lax.associative_scan"] = absent["jax.lax.scan"] = peers.why_absent("jax")
+    else:
+        gate, value = (jax.numpy.asarray(x[0].numpy()) for x in (k, v))
+
+        def parallel(gate, value):
+            z = jax.nn.sigmoid(gate)
+            join = lambda one, two: (one[0] * two[0], two[0] * one[1] + two[1])  # noqa: E731
+            return jax.lax.associative_scan(join, (1 - z, z * value), axis=1)[1]
+
+        def sequential(gate, value):
+            z = jax.numpy.moveaxis(jax.nn.sigmoid(gate), 1, 0)
+            u = jax.numpy.moveaxis(value, 1, 0)
+
+            def step(h, now):
+                h = (1 - now[0]) * h + now[0] * now[1]
+                return h, h
+
+            return jax.numpy.moveaxis(jax.lax.scan(step, 0 * u[0], (z, u))[1], 0, 1)
+
+        def theirs(found) -> float:
+            import numpy as np
+
+            return judge(torch.as_tensor(np.asarray(found).copy())[None])
+
+        for name, function in (("jax.lax.associative_scan", parallel), ("jax.lax.scan", sequential)):
+            compiled = jax.jit(function)
+            contenders[name] = lambda compiled=compiled: compiled(gate, value).block_until_ready()
+            error[name] = theirs
+    return race(f"min_gru of 256 channels, T = {T}", contenders, threads=threads, error=error, absent=absent)
+
+
+@torch.no_grad()
+def aaren_race(threads: int, quick: bool) -> Race:
+    """One query a head over every prefix: the scan beside quadratic attention of the repeated query."""
+    T = LENGTH[quick]
+    _, k, v = _qkv(T)
+    query = _qkv(T)[0][0, :, 0]
+    repeated = query[None, :, None].expand(1, -1, T, -1).contiguous()
+    contenders: dict[str, Callable] = {
+        "seqsolve aaren, chunk": lambda: aaren(query, k, v, form="chunk")[0],
+        "seqsolve aaren, scan": lambda: aaren(query, k, v)[0],
+        f"{SDPA}, query repeated": lambda: F.scaled_dot_product_attention(repeated, k, v, is_causal=True),
+    }
+    expected = F.scaled_dot_product_attention(repeated.double(), k.double(), v.double(), is_causal=True)
+    return race(
+        f"attention of a fixed query over every prefix, T = {T}", contenders, threads=threads, error=_judge(expected)
+    )
+
+
+def races(quick: bool) -> Iterator[Race]:
+    """All races of this module."""
+    for threads in dict.fromkeys((1, all_threads())):
+        yield causal_race(threads, quick)
+        if quick and threads > 1:
+            continue
+        yield window_race(threads, quick)
+        yield decode_race(threads, quick)
+        yield training_race(threads, quick)
+        yield aaren_race(threads, quick)
+        yield gates_race(threads, quick)
+        kinds = ("retnet", "gated_delta") if quick else ("linear", "retnet", "gla", "rwkv7", "delta", "gated_delta")
+        for kind in kinds:
+            yield forms_race(kind, threads, quick)
+
+
+class CausalAttention:
+    """Time of ours over torch's fused kernel, and the error, at T = 4096."""
+
+    params: ClassVar = [1, all_threads()]
+    param_names = ("threads",)
+    timeout = 300
+
+    def track_ratio_to_sdpa(self, threads: int) -> float:
+        return causal_race(threads, quick=False).ratio("seqsolve causal", SDPA).median
+
+    def track_ratio_window_to_sdpa(self, threads: int) -> float:
+        found = window_race(threads, quick=False)
+        return found.ratio("seqsolve causal, window", f"{SDPA}, mask").median
+
+    def track_ratio_decode_to_sdpa(self, threads: int) -> float:
+        return decode_race(threads, quick=False).ratio("seqsolve causal", SDPA).median
+
+    def track_ratio_training_to_sdpa(self, threads: int) -> float:
+        return training_race(threads, quick=False).ratio("seqsolve causal", SDPA).median
+
+    def track_error(self, threads: int) -> float:
+        return float(causal_race(threads, quick=True).error["seqsolve causal"] or 0.0)
+
+
+class LinearForms:
+    """Time of the chunk form over the step form and over softmax attention, at T = 4096."""
+
+    params = (["linear", "retnet", "gla", "rwkv7", "delta", "gated_delta"], [1, all_threads()])
+    param_names = ("kind", "threads")
+    timeout = 300
+
+    def track_ratio_to_step(self, kind: str, threads: int) -> float:
+        return forms_race(kind, threads, quick=False).ratio(f"{kind}, chunk", f"{kind}, step").median
+
+    def track_ratio_to_softmax(self, kind: str, threads: int) -> float:
+        return forms_race(kind, threads, quick=False).ratio(f"{kind}, chunk", "softmax attention (torch)").median
+
+
+class Gates:
+    """Time of min_gru over jax's associative scan."""
+
+    params: ClassVar = [1, all_threads()]
+    param_names = ("threads",)
+    timeout = 300
+
+    def track_ratio_to_jax(self, threads: int) -> float:
+        if peers.load("jax") is None:
+            return float("nan")
+        return gates_race(threads, quick=False).ratio("min_gru, chunk", "jax.lax.associative_scan").median
