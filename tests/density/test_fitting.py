@@ -155,6 +155,18 @@ def test_circular_data_wrap_around(rng):
     assert p.tail.mass == 0
 
 
+def test_the_report_is_frozen_and_its_seconds_stay_out_of_the_bytes(rng):
+    x = rng.standard_normal(400)
+    p, q = ds.fit(x), ds.fit(x)
+    assert isinstance(p.report, ds.FitReport)
+    assert p.report.seconds > 0
+    assert p.report.seconds != q.report.seconds
+    assert p.to_bytes() == q.to_bytes()
+    assert p.report.candidates == q.report.candidates
+    with pytest.raises(AttributeError):
+        p.report.n = 3
+
+
 def test_explain_and_repr_fit_one_screen(rng):
     p = ds.fit(rng.standard_normal(300))
     text = p.explain()
