@@ -94,7 +94,7 @@ class FourierEntropyModel(nn.Module):
         order: int = 16,
         *,
         step: float = 1.0,
-        init_scale: float = 1.0,
+        init_scale: float = 4.0,
         learn_step: bool = False,
         quantisation: str = "noise",
         sharpness: float = 4.0,

@@ -1,0 +1,193 @@
+"""density: the entropy coder, the checksum and the torch module beside constriction, zlib and a Deep Factorized model.
+
+The error of a coder is what it spends above the cross-entropy of its table, as a fraction. The error of an entropy
+model is its rate before any training, bits a value.
+"""
+
+import zlib
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from benchmarks import peers
+from benchmarks.ratios import Race, all_threads, race
+from density.checksum import crc32c
+from density.rans import FrequencyTables, decode_chunks, encode_chunks, integer_frequencies
+
+SEED = 20266
+DECODE, ENCODE = "decode", "encode"
+
+
+def coder_race(job: str, count: int, scale: float, threads: int) -> Race:
+    """Laplace integers with one 24-bit table; constriction has no threads."""
+    rng = np.random.default_rng(SEED)
+    values = np.rint(rng.laplace(size=count) * scale).astype(np.int64)
+    low = values.min()
+    weights = np.bincount(values - low)
+    frequencies = integer_frequencies(weights)
+    tables = FrequencyTables(frequencies, low + np.arange(weights.size))
+    ideal = float(weights @ (24 - np.log2(frequencies))) / 8
+    chunk = -(-count // threads)
+    payloads = encode_chunks(values, tables, chunk=chunk)
+    counts = [min(chunk, count - begin) for begin in range(0, count, chunk)]
+
+    def excess(size: int) -> float:
+        return size / ideal - 1
+
+    contenders, error = {}, {}
+    if job == DECODE:
+        contenders["density"] = lambda: decode_chunks(payloads, counts, tables)
+        error["density"] = lambda _: excess(sum(map(len, payloads)))
+    else:
+        contenders["density"] = lambda: encode_chunks(values, tables, chunk=chunk)
+        error["density"] = lambda parts: excess(sum(map(len, parts)))
+    constriction = peers.load("constriction")
+    if constriction is not None:
+        stream, symbols = constriction.stream, (values - low).astype(np.int32)
+        model = stream.model.Categorical(frequencies / 2.0**24, perfect=False)
+
+        def push():
+            coder = stream.stack.AnsCoder()
+            coder.encode_reverse(symbols, model)
+            return coder.get_compressed()
+
+        words = push()
+        contenders["constriction"] = (
+            push if job == ENCODE else lambda: stream.stack.AnsCoder(words).decode(model, count)
+        )
+        error["constriction"] = lambda _: excess(4 * len(words))
+    absent = {} if constriction is not None else {"constriction": peers.why_absent("constriction")}
+    name = f"rANS {job} of {count:,} Laplace integers, scale {scale:g}"
+    return race(name, contenders, threads=threads, error=error, absent=absent)
+
+
+def checksum_race(size: int) -> Race:
+    """CRC-32C in numba against CRC-32 in C."""
+    data = np.random.default_rng(SEED).bytes(size)
+    contenders = {"density crc32c": lambda: crc32c(data), "zlib crc32": lambda: zlib.crc32(data)}
+    return race(f"checksum of {size:,} bytes", contenders)
+
+
+def deep_factorized(channels: int):
+    """Univariate network of Balle et al. (2018), appendix 6.1, filters (3, 3, 3, 3), in plain torch."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    class DeepFactorized(nn.Module):
+        def __init__(self):
+            super().__init__()
+            widths, generator = (1, 3, 3, 3, 3, 1), torch.Generator().manual_seed(SEED)
+            scale = 10 ** (1 / 5)
+            pairs = list(pairwise(widths))
+            init = [float(np.log(np.expm1(1 / scale / after))) for _, after in pairs]
+            self.weights = nn.ParameterList(torch.full((channels, b, a), v) for (a, b), v in zip(pairs, init))
+            self.biases = nn.ParameterList(torch.rand(channels, b, 1, generator=generator) - 0.5 for _, b in pairs)
+            self.gates = nn.ParameterList(torch.zeros(channels, b, 1) for _, b in pairs[:-1])
+
+        def logits(self, x):
+            for i, (weight, bias) in enumerate(zip(self.weights, self.biases)):
+                x = torch.matmul(functional.softplus(weight), x) + bias
+                if i < len(self.gates):
+                    x = x + torch.tanh(self.gates[i]) * torch.tanh(x)
+            return x
+
+        def forward(self, y):
+            y_hat = y + torch.rand_like(y) - 0.5
+            x = y_hat.transpose(0, 1).reshape(channels, 1, -1)
+            low, high = self.logits(x - 0.5), self.logits(x + 0.5)
+            sign = -torch.sign(low + high).detach()
+            mass = (torch.sigmoid(sign * high) - torch.sigmoid(sign * low)).abs().clamp_min(1e-9)
+            bits = -torch.log2(mass).reshape(channels, y.shape[0], *y.shape[2:]).transpose(0, 1)
+            return y_hat, bits
+
+    return DeepFactorized()
+
+
+def module_race(batch: int, channels: int, side: int, threads: int) -> Race:
+    """One training step, forward and backward, at K = 16 and at equal parameters: 58 a channel."""
+    import torch
+
+    from density.entropy_model import FourierEntropyModel
+
+    rng = np.random.default_rng(SEED)
+    scales = np.exp(rng.normal(size=(channels, 1, 1)))
+    y = torch.tensor(rng.laplace(size=(batch, channels, side, side)) * scales, dtype=torch.float32)
+    models = {
+        "density, K = 16": FourierEntropyModel(channels, 16),
+        "density, K = 55": FourierEntropyModel(channels, 55),
+        "Deep Factorized": deep_factorized(channels),
+    }
+
+    def step(model):
+        x = y.clone().requires_grad_()
+        y_hat, bits = model(x)
+        (bits.sum() + y_hat.sum()).backward()
+        return bits
+
+    contenders = {name: lambda model=model: step(model) for name, model in models.items()}
+
+    def rate(bits: Any) -> float:
+        return float(bits.detach().mean())
+
+    name = f"entropy model, forward + backward, {batch} x {channels} x {side} x {side}"
+    return race(name, contenders, threads=threads, error=rate)
+
+
+def races(quick: bool) -> Iterator[Race]:
+    """Every race, single thread first."""
+    for threads in sorted({1, all_threads()}):
+        for job in (DECODE, ENCODE):
+            yield coder_race(job, 2**19 if quick else 2**23, 30.0, threads)
+        yield module_race(2 if quick else 16, 192, 16, threads)
+    yield checksum_race(2**20 if quick else 2**24)
+
+
+class Coder:
+    """rANS beside constriction, one thread and all."""
+
+    timeout = 600
+
+    def setup_cache(self):
+        """Decoding and encoding, by threads."""
+        return {(job, n): coder_race(job, 2**22, 30.0, n) for job in (DECODE, ENCODE) for n in {1, all_threads()}}
+
+    def track_ratio_decode(self, results) -> float:
+        """Our time over constriction's, one thread."""
+        return _ratio(results[DECODE, 1], "density", "constriction")
+
+    def track_ratio_decode_all_threads(self, results) -> float:
+        """Our time over constriction's, which has one thread."""
+        return _ratio(results[DECODE, all_threads()], "density", "constriction")
+
+    def track_ratio_encode(self, results) -> float:
+        """Our time over constriction's, one thread."""
+        return _ratio(results[ENCODE, 1], "density", "constriction")
+
+    def track_excess(self, results) -> float:
+        """What we spend above the cross-entropy, as a fraction."""
+        return results[ENCODE, 1].error["density"]
+
+
+class EntropyModel:
+    """One training step beside a Deep Factorized model."""
+
+    timeout = 600
+
+    def setup_cache(self):
+        """One race for each order."""
+        return module_race(16, 192, 16, 1)
+
+    def track_ratio_deep_factorized(self, result) -> float:
+        """Our time at K = 16 over theirs."""
+        return _ratio(result, "density, K = 16", "Deep Factorized")
+
+    def track_ratio_equal_parameters(self, result) -> float:
+        """Our time at K = 55 over theirs: 58 parameters a channel each."""
+        return _ratio(result, "density, K = 55", "Deep Factorized")
+
+
+def _ratio(result: Race, ours: str, peer: str) -> float:
+    return result.ratio(ours, peer).median if peer in result.wall else float("nan")
