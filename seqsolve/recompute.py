@@ -131,7 +131,7 @@ def recompute(model: Any, tokens: Tensor, level: str = "full", *, page: int | No
     True
     """
     tokens = _tokens(tokens)
-    _check_model(model)
+    _check_model(model, tokens)
     page = _page(level, page, tokens.shape[1])
     work, start = Work(), time.perf_counter()
     if level == "full":
@@ -264,7 +264,7 @@ def _tokens(tokens: Tensor) -> Tensor:
     return tokens
 
 
-def _check_model(model) -> None:
+def _check_model(model, tokens: Tensor) -> None:
     missing = [name for name in ("embed", "layers", "head") if not hasattr(model, name)]
     for layer in getattr(model, "layers", ()):
         missing += [f"layers[*].{name}" for name in ("project", "finish", "flops") if not hasattr(layer, name)]
@@ -273,6 +273,9 @@ def _check_model(model) -> None:
             f"{type(model).__name__} has no {', '.join(dict.fromkeys(missing))}; pass a CausalStack, or a model with "
             "embed, layers and head whose layers have project, finish and flops (see CausalLayer)"
         )
+    known = getattr(model.embed, "num_embeddings", None)
+    if known is not None and not 0 <= int(tokens.min()) <= int(tokens.max()) < known:
+        raise ValueError(f"tokens run from {int(tokens.min())} to {int(tokens.max())}, expected 0..{known - 1}")
 
 
 def _page(level: str, page: int | None, T: int) -> int:

@@ -1,5 +1,7 @@
 """A small causal language model, cut where `recompute` needs it."""
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from .attention import causal
@@ -88,8 +90,7 @@ class CausalStack(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (B, T, vocabulary) of tokens (B, T)."""
         x = self.embed(tokens)
-        for layer in self.layers:
-            assert isinstance(layer, CausalLayer)  # for the type checker
+        for layer in cast(list[CausalLayer], list(self.layers)):
             q, k, v = layer.project(x, 0)
             x = layer.finish(x, causal(q, k, v)[0])
         return self.head(x)

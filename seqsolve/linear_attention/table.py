@@ -109,13 +109,22 @@ def recurrence(*, decay: str, update: str, read: str, sample: Callable[[Sampler]
             check_form(form)
             if chunk is not None:
                 _checks.positive("chunk", chunk, "the number of steps a chunk")
-            given = own.bind(*args, **kwargs)
+            try:
+                given = own.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{prepare.__name__}: {error}; it takes {own}") from None
             parts, finish = prepare(*given.args, **given.kwargs)
+            finish = finish or (lambda o: o)
             o, new, sound = run(parts, state, form, chunk, check_finite)
-            if finish is not None:
-                o = finish(o)
-            if check_finite and sound:
-                _raise_on_overflow(o, new)
+            o = finish(o)
+            if check_finite and sound and not _all_finite(o, new):
+                # Inside a chunk what overflows late also spoils what came before: the steps tell when it was, or that
+                # only the products of the chunk overflowed.
+                if form != "step":
+                    o, new, _ = run(parts, state, "step", None, check_finite)
+                    o = finish(o)
+                if not _all_finite(o, new):
+                    raise FloatingPointError(_overflow(prepare.__name__, o))
             return o.to(given.arguments["v"].dtype), new
 
         added = [
@@ -207,15 +216,17 @@ def _spoilt(state: State, gone: Tensor) -> State:
     return torch.where(gone.reshape(*gone.shape, *(1,) * (state.ndim - 2)), torch.nan, state)
 
 
-def _raise_on_overflow(o: Tensor, state: State) -> None:
+def _all_finite(o: Tensor, state: State) -> bool:
     final = state.acc if isinstance(state, SoftmaxState) else state
-    final = torch.view_as_real(final) if final.is_complex() else final
-    if _checks.is_finite(o) and _checks.is_finite(final):
-        return
-    steps = (~torch.isfinite(o)).flatten(3).any(-1).any(0).any(0) if o.ndim > 3 else (~torch.isfinite(o)).any(0).any(0)
-    first = int(steps.int().argmax()) if bool(steps.any()) else o.shape[2] - 1
-    raise FloatingPointError(
-        f"finite inputs overflow {o.dtype} by step {first}: the state grows without bound "
-        "(a decay above 1, or keys too long for the delta rule: beta |k|^2 must stay below 2), or a normaliser is 0; "
-        "scale the inputs down or pass float64"
+    return _checks.is_finite(o) and _checks.is_finite(torch.view_as_real(final) if final.is_complex() else final)
+
+
+def _overflow(name: str, o: Tensor) -> str:
+    """The sentence for finite inputs with outputs `o` of the step form, or a last state, that are not finite."""
+    steps = (~torch.isfinite(o)).flatten(3).any(-1).any(0).any(0)
+    when = f"at step {int(steps.int().argmax())}" if bool(steps.any()) else "in the state after the last step"
+    return (
+        f"{name}: finite inputs overflow {o.dtype} {when}: the state grows without bound (a decay above 1, or keys too "
+        "long for the delta rule: beta |k|^2 must stay below 2), or a normaliser is 0; scale the inputs down or pass "
+        "float64"
     )

@@ -6,8 +6,10 @@ import pickle
 import pytest
 import torch
 
-from seqsolve.layers import ARGUMENTS, LinearRecurrence, RecurrentAttention
+from seqsolve.attention import causal
+from seqsolve.layers import ARGUMENTS, CachedKeys, LinearRecurrence, RecurrentAttention
 from seqsolve.linear_attention import TABLE
+from seqsolve.stack import CausalLayer
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -43,7 +45,9 @@ ATTENTION = {
 @pytest.mark.parametrize("options", ATTENTION.values(), ids=ATTENTION.keys())
 def test_attention_trains_at_once_and_decodes_step_by_step(rng, options):
     layer, x = made(RecurrentAttention, 8, 4, **options), draw(rng, 2, 9, 8)
-    whole, _ = layer(x)
+    whole, kept = layer(x)
+    assert isinstance(kept, CachedKeys)
+    assert repr(kept).startswith("CachedKeys(kept=")
     rows, state, sizes = [], None, []
     for t in range(9):
         y, state = layer(x[:, t : t + 1], state)
@@ -109,6 +113,20 @@ def test_float32_is_the_default(rng):
         y, _ = layer(draw(rng, 1, 4, 8, dtype=torch.float32))
         assert y.dtype == torch.float32
     assert "kind='gla'" in repr(LinearRecurrence("gla", 8, 2))
+
+
+def test_a_causal_layer_is_cut_where_recompute_needs_it(rng):
+    layer, x = made(CausalLayer, 8, 2, kv_heads=1), draw(rng, 2, 6, 8)
+    q, k, v = layer.project(x, 0)
+    assert [t.shape for t in (q, k, v)] == [(2, 2, 6, 4), (2, 1, 6, 4), (2, 1, 6, 4)]
+    late = layer.project(x[:, 4:], 4)
+    for part, whole in zip(late, (q, k, v)):
+        torch.testing.assert_close(part, whole[:, :, 4:], atol=1e-14, rtol=0)
+    whole = layer.finish(x, causal(q, k, v)[0])
+    last = layer.finish(x[:, 4:], causal(late[0], k, v)[0])
+    torch.testing.assert_close(last, whole[:, 4:], atol=1e-13, rtol=0)
+    assert layer.flops() == (2 * 8 * 8, 2 * 2 * 8 * 4, 2 * 8 * 8 + 2 * 2 * 8 * 16, 4 * 8)
+    assert made(CausalLayer, 8, 2, hidden=0).feed is None
 
 
 BAD = {

@@ -285,10 +285,13 @@ def test_page_flipping_gives_the_same_answers_with_quadratic_work(name):
 
 def test_overflow_names_its_step(rng):
     q = k = v = torch.ones(1, 1, 60, 1)
-    with pytest.raises(FloatingPointError, match=r"overflow torch.float32 by step \d+: the state grows"):
-        la.gla(q, k, v, 10 * q, form="step")
-    with pytest.raises(FloatingPointError, match="must stay below 2"):
-        la.delta(q, 10 * k, v, q[..., 0])
+    for form in FORMS:
+        with pytest.raises(FloatingPointError, match=r"gla: finite inputs overflow torch.float32 at step 9: the state"):
+            la.gla(q, k, v, 10 * q, form=form)
+        with pytest.raises(FloatingPointError, match=r"at step 19: .* beta \|k\|\^2 must stay below 2"):
+            la.delta(q, 10 * k, v, q[..., 0], form=form)
+        with pytest.raises(FloatingPointError, match=r"min_gru: finite inputs overflow torch.float32 at step 0"):
+            la.min_gru(4e19 * q, -50 * k, 3e38 * v, state=torch.full((1, 1, 1), 2e38), form=form)
     with pytest.raises(FloatingPointError, match="a normaliser is 0"):
         la.linear(0 * q, k, v, normalize=True, feature_map=None)
 
@@ -303,6 +306,12 @@ def test_a_bad_query_spoils_its_own_output_only(rng):
 
 def inputs_of(name):
     return la.TABLE[name].example(B=2, H=3, T=11, dtype=torch.float64)
+
+
+def test_a_missing_argument_is_named():
+    x = torch.ones(1, 1, 2, 1)
+    with pytest.raises(TypeError, match=r"gated_delta: missing a required argument: 'beta'; it takes \(q"):
+        la.gated_delta(x, x, x)
 
 
 BAD = {

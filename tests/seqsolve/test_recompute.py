@@ -120,6 +120,7 @@ BAD = {
     "floats": (lambda m, x: recompute(m, x.float()), TypeError, r"tokens is torch.float32, expected"),
     "list": (lambda m, x: recompute(m, [3]), TypeError, r"tokens is list"),
     "empty": (lambda m, x: recompute(m, x[:0]), ValueError, r"at least one token"),
+    "unknown token": (lambda m, x: recompute(m, x + 11), ValueError, r"expected 0..10"),
     "model": (lambda m, x: recompute(torch.nn.Linear(2, 2), x), TypeError, r"Linear has no embed, layers, head"),
     "layers": (lambda m, x: recompute_pairs(0, 3), ValueError, r"layers=0 is less than 1"),
     "length": (lambda m, x: recompute_pairs(1, -3), ValueError, r"length=-3 is not a number of tokens"),
