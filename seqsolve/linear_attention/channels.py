@@ -42,7 +42,7 @@ def rwkv4(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, bonus: Tensor):
 
     References
     ----------
-    Peng et al. (2023), arXiv:2305.13048, eq. 14 and appendix D.
+    Peng et al. (2023), arXiv:2305.13048, section 3.
 
     Examples
     --------
@@ -233,7 +233,7 @@ def s5(q: Tensor, k: Tensor, v: Tensor, A: Tensor, dt: Tensor, skip: Tensor | No
 
     References
     ----------
-    Smith, Warrington and Linderman (2023), arXiv:2208.04933, eq. 6 and section 3.
+    Smith, Warrington and Linderman (2023), arXiv:2208.04933, section 3.
 
     Examples
     --------

@@ -48,7 +48,7 @@ def linear(
 
     References
     ----------
-    Katharopoulos, Vyas, Pappas and Fleuret (2020), arXiv:2006.16236, eq. 16-20.
+    Katharopoulos, Vyas, Pappas and Fleuret (2020), arXiv:2006.16236, section 3.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def retnet(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None):
 
     References
     ----------
-    Sun, Dong, Huang, Ma, Xia, Xue, Wang and Wei (2023), arXiv:2307.08621, eq. 5-8.
+    Sun, Dong, Huang, Ma, Xia, Xue, Wang and Wei (2023), arXiv:2307.08621, section 2.
 
     Examples
     --------
@@ -341,7 +341,7 @@ def gated_delta(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor
 
     References
     ----------
-    Yang, Kautz and Hatamizadeh (2024), arXiv:2412.06464, eq. 10.
+    Yang, Kautz and Hatamizadeh (2024), arXiv:2412.06464, section 3.
 
     Examples
     --------
@@ -399,7 +399,7 @@ def mamba2(q: Tensor, k: Tensor, v: Tensor, dt: Tensor, A: Tensor, skip: Tensor 
 
     References
     ----------
-    Dao and Gu (2024), arXiv:2405.21060, section 3 and 6.
+    Dao and Gu (2024), arXiv:2405.21060.
 
     Examples
     --------
