@@ -261,7 +261,7 @@ def tanh_array(lanes, x, out):
 
 
 @kernel
-def pack(lanes, rows, halves, tile_stride, column_stride, packed):
+def pack(lanes, rows, halves, tile_stride, gate_stride, column_stride, packed):
     """Weights of shape (gates * H, columns) in tiles of lanes, halved where `halves`; padding lanes are left alone."""
     L, gates, columns = len(lanes), len(halves), rows.shape[1]
     H = rows.shape[0] // gates
@@ -271,7 +271,43 @@ def pack(lanes, rows, halves, tile_stride, column_stride, packed):
             for g in range(gates):
                 factor = rows.dtype.type(0.5 if halves[g] else 1.0)
                 for k in range(min(L, H - i)):
-                    packed[at + g * L + k] = factor * rows[g * H + i + k, j]
+                    packed[at + g * gate_stride + k] = factor * rows[g * H + i + k, j]
+
+
+@kernel
+def project(lanes, x, K, W, bias, out, low, high):
+    """Gates W x + b for rows low..high of x, (rows, K) flat; W is packed (tile, gate, column, lane).
+
+    On the calling thread alone: waking the threads of a BLAS can take milliseconds. Floor: K * bias.size
+    multiply-adds a row; six rows share each load of W.
+    """
+    L, N = len(lanes), bias.size
+    r = low
+    while r + 6 <= high:
+        u, o = r * K, (r - low) * N
+        for i in range(0, N, 2 * L):
+            m = min(i + L, N - L)  # the last of an odd number of registers is done twice
+            a, b = load(bias, i, lanes), load(bias, m, lanes)
+            c, d, e, f, g, h, p, q, s, t = a, b, a, b, a, b, a, b, a, b
+            for k in range(K):
+                v, w = load(W, i * K + k * L, lanes), load(W, m * K + k * L, lanes)
+                a, b = fma(x[u + k], v, a), fma(x[u + k], w, b)
+                c, d = fma(x[u + K + k], v, c), fma(x[u + K + k], w, d)
+                e, f = fma(x[u + 2 * K + k], v, e), fma(x[u + 2 * K + k], w, f)
+                g, h = fma(x[u + 3 * K + k], v, g), fma(x[u + 3 * K + k], w, h)
+                p, q = fma(x[u + 4 * K + k], v, p), fma(x[u + 4 * K + k], w, q)
+                s, t = fma(x[u + 5 * K + k], v, s), fma(x[u + 5 * K + k], w, t)
+            for j, y in enumerate((a, c, e, g, p, s)):
+                store(out, o + j * N + i, y)
+            for j, y in enumerate((b, d, f, h, q, t)):
+                store(out, o + j * N + m, y)
+        r += 6
+    for n in range(r, high):
+        for i in range(0, N, L):
+            a = load(bias, i, lanes)
+            for k in range(K):
+                a = fma(x[n * K + k], load(W, i * K + k * L, lanes), a)
+            store(out, (n - low) * N + i, a)
 
 
 @kernel

@@ -1,6 +1,6 @@
 """The cells that have a fused kernel: their weights, and a whole layer run in order, step by step.
 
-A layer of torch's own loop spends microseconds a step on dispatch. Here the input part W x + b is one GEMM outside
+A layer of torch's own loop spends microseconds a step on dispatch. Here the input part W x + b is one product outside
 the loop (in pieces that stay in cache) and the rest of a step is one kernel that keeps everything in registers.
 """
 
@@ -11,13 +11,13 @@ from functools import cache
 from itertools import pairwise
 
 import numpy as np
-import torch
 
 from ._threads import thread_map
 
 GATES = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
 _SIGMOID = {"rnn_tanh": (False,), "rnn_relu": (False,), "gru": (True, True, False), "lstm": (True, True, False, True)}
 _PIECE = 1 << 20  # bytes of gates at a time: enough to amortise a GEMM call, and they stay in the L2 cache
+_PROJECT = 2e11  # bytes of multiply-adds a second of the input product
 _WORTH_A_THREAD = 5e-4  # seconds of work that pay for one more thread: starting one costs about 1e-4
 
 
@@ -107,10 +107,11 @@ class Track:
         self.variant = (backwards, kind == "rnn_relu")
         self.column, self.recurrent, self.backwards = column, R, backwards
 
-        self.W = np.zeros((weights.w_ih.shape[1], N), dtype)
-        _kernels.pack(lanes, weights.w_ih, halves, gates * L, N, self.W.reshape(-1))
+        self.inputs = K = weights.w_ih.shape[1]
+        self.W = np.zeros(N * K, dtype)
+        _kernels.pack(lanes, weights.w_ih, halves, gates * K * L, K * L, L, self.W)
         self.U = np.zeros(N * R, dtype)
-        _kernels.pack(lanes, weights.w_hh, halves, R * gates * L, gates * L, self.U)
+        _kernels.pack(lanes, weights.w_hh, halves, gates * R * L, L, gates * L, self.U)
         self.bias = np.zeros(N, dtype)
         self.inner = np.zeros(tiles * L, dtype)  # b_hn of a GRU, which the reset gate multiplies
         if weights.b_ih is not None and weights.b_hh is not None:
@@ -119,11 +120,11 @@ class Track:
                 self.inner[:H] = outer[2 * H :]
                 outer = outer.copy()
                 outer[2 * H :] = 0
-            _kernels.pack(lanes, (weights.b_ih + outer)[:, None], halves, gates * L, N, self.bias)
+            _kernels.pack(lanes, (weights.b_ih + outer)[:, None], halves, gates * L, L, N, self.bias)
         self.W_hr = np.zeros(0, dtype)
         if weights.w_hr is not None:
             self.W_hr = np.zeros(outputs * L * H, dtype)
-            _kernels.pack(lanes, weights.w_hr, (False,), H * L, L, self.W_hr)
+            _kernels.pack(lanes, weights.w_hr, (False,), H * L, 0, L, self.W_hr)
         self.h = np.zeros((len(h), outputs * L), dtype)
         self.h[:, :R] = h
         self.c = np.zeros((len(h), tiles * L), dtype)
@@ -132,11 +133,21 @@ class Track:
         self.hidden = H
         self.seconds = step_seconds(kind, H, R, dtype)
 
-    def gates(self, x: torch.Tensor, layout: Layout, first: int, last: int) -> np.ndarray:
-        """W x + b for the rows of steps first..last, as one flat array."""
-        if last - first < len(layout.start) - 1:
-            x = x[int(layout.start[first]) : int(layout.start[last])]
-        return torch.addmm(torch.from_numpy(self.bias), x, torch.from_numpy(self.W)).numpy().reshape(-1)
+    def gates(self, x: np.ndarray, layout: Layout, first: int, last: int, workers: int) -> np.ndarray:
+        """W x + b for the rows of steps first..last of the input, as one flat array."""
+        low, high = int(layout.start[first]), int(layout.start[last])
+        N, K, flat = self.bias.size, self.inputs, x.reshape(-1)
+        gates = np.empty((high - low) * N, x.dtype)
+        seconds = (high - low) * N * K * x.itemsize / _PROJECT
+        workers = min(workers, 1 + int(seconds / _WORTH_A_THREAD))
+        cuts = [low + (high - low) * k // workers // 6 * 6 for k in range(workers)] + [high]
+
+        def go(rows):
+            at = (rows[0] - low) * N
+            self._kernels.project(self.lanes, flat, K, self.W, self.bias, gates[at:], *rows)
+
+        thread_map(go, pairwise(cuts), workers)
+        return gates
 
     def advance(self, gates, layout: Layout, first: int, last: int, low: int, high: int, out: np.ndarray) -> None:
         """Steps first..last of the sequences low..high; the new states go to their rows of `out`."""
@@ -153,22 +164,21 @@ class Track:
         return self.h[:, : self.recurrent], self.c[:, : self.hidden]
 
 
-def run_layer(tracks: list[Track], x: torch.Tensor, layout: Layout, out: np.ndarray, workers: int) -> None:
+def run_layer(tracks: list[Track], x: np.ndarray, layout: Layout, out: np.ndarray, workers: int) -> None:
     """Advance every track (one, or two of a bidirectional layer) over the rows of x, threads over sequences.
 
     Memory: one piece of gates for each track, whatever T is.
     """
     batch, rows = len(layout.lengths), len(x)
     seconds = rows * len(tracks) * tracks[0].seconds
-    workers = min(workers, len(tracks) * batch, 1 + int(seconds / _WORTH_A_THREAD))
-    if workers <= 1:
+    if min(workers, len(tracks) * batch, 1 + int(seconds / _WORTH_A_THREAD)) <= 1:
         for track in tracks:
-            pieces = _pieces(layout, rows, track.W.shape[1] * out.itemsize, _PIECE)
+            pieces = _pieces(layout, rows, track.bias.nbytes, _PIECE)
             for first, last in reversed(pieces) if track.backwards else pieces:
-                gates = track.gates(x, layout, first, last)
+                gates = track.gates(x, layout, first, last, workers)
                 track.advance(gates, layout, first, last, 0, batch, out)
         return
-    pieces = _pieces(layout, rows, tracks[0].W.shape[1] * out.itemsize, max(_PIECE, _PIECE * rows // 8))
+    pieces = _pieces(layout, rows, tracks[0].bias.nbytes, max(_PIECE, _PIECE * rows // 8))
     cuts = [batch * k // workers for k in range(workers + 1)]
 
     def go(job):
@@ -179,7 +189,7 @@ def run_layer(tracks: list[Track], x: torch.Tensor, layout: Layout, out: np.ndar
         jobs = []
         for track in tracks:
             first, last = pieces[-1 - k] if track.backwards else pieces[k]
-            gates = track.gates(x, layout, first, last)
+            gates = track.gates(x, layout, first, last, workers)
             jobs += [(track, gates, first, last, low, high) for low, high in pairwise(cuts) if low < high]
         thread_map(go, jobs, workers)
 

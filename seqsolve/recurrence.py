@@ -230,7 +230,13 @@ class CellRecurrence:
         self.track.h[:, : self.weights.hidden] = h
         u = self.inputs[first:last].reshape(-1, self.inputs.shape[-1])
         out = torch.empty((len(u), self.weights.hidden), dtype=x.dtype)
-        run_layer([self.track], u, Layout.padded(last - first, len(h)), out.numpy(), torch.get_num_threads())
+        run_layer(
+            [self.track],
+            u.contiguous().numpy(),
+            Layout.padded(last - first, len(h)),
+            out.numpy(),
+            torch.get_num_threads(),
+        )
         return out.reshape(last - first, *self.x0.shape)
 
 

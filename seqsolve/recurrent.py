@@ -289,7 +289,7 @@ class _Call:
                 c = given[1][at] if len(given) > 1 else None
                 tracks.append(Track(weights, given[0][at], c, backwards=k == 1, column=k * R))
                 record.keep(weights, x, self.layout, given[0][at], c, k == 1)
-            run_layer(tracks, x, self.layout, out.numpy(), threads)
+            run_layer(tracks, x.numpy(), self.layout, out.numpy(), threads)
             for k, track in enumerate(tracks):
                 for array, state in zip(final, track.final()):
                     array[layer * directions + k] = state

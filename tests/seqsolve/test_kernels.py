@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from seqsolve import _kernels as kernels
 from seqsolve.cells import GATES, Layout, Track, Weights, lanes_for, run_layer
@@ -56,7 +55,7 @@ def test_cells_follow_their_formulas(kind, units, dtype, rng):
     x, h, c = (rng.standard_normal(s).astype(dtype) for s in ((steps, inputs), (1, units), (1, units)))
     track = Track(Weights(kind, *arrays), h, c if kind == "lstm" else None)
     out = np.empty((steps, units), dtype)
-    run_layer([track], torch.from_numpy(x), Layout.padded(steps, 1), out, 1)
+    run_layer([track], x, Layout.padded(steps, 1), out, 1)
     state = (h[0].astype(float), c[0].astype(float)) if kind == "lstm" else h[0].astype(float)
     for t in range(steps):
         state = cell_step(kind, state, x[t].astype(float), *(a.astype(float) for a in arrays))
@@ -68,7 +67,7 @@ def test_cells_follow_their_formulas(kind, units, dtype, rng):
 
 def test_time_in_pieces_is_time_in_one_piece(rng, monkeypatch):
     arrays = [rng.uniform(-0.5, 0.5, s) for s in ((15, 2), (15, 5), (15,), (15,))]
-    x, h = torch.from_numpy(rng.standard_normal((300, 2))), rng.standard_normal((3, 5))
+    x, h = rng.standard_normal((300, 2)), rng.standard_normal((3, 5))
     outs = []
     for size in (1 << 20, 1 << 10):
         monkeypatch.setattr("seqsolve.cells._PIECE", size)
