@@ -10,7 +10,7 @@ from ._checks import check_choice, check_indices, check_rank
 from ._progress import reporting
 from ._threads import blas_threads, resolve_workers, thread_map
 from .certificate import Certificate
-from .operands import KernelMatrix, Operand, as_operand
+from .operands import GaussianKernel, KernelMatrix, Operand, as_operand
 from .results import Record, Recorded, Status
 
 LANDMARKS = ("rpcholesky", "uniform", "given")
@@ -269,6 +269,8 @@ class _Cholesky:
         if t == 0:
             return
         L = np.asfortranarray(L[:t, :t])
+        if r == 0:
+            self._check_rows(chosen)
         Ft = self.F.T
         mine = Ft[:r, chosen].conj().T.copy()
         self.operand._served(n * t)
@@ -296,16 +298,30 @@ class _Cholesky:
         self.pivots[r : r + t] = np.abs(np.diagonal(L)) ** 2
         self.size += t
 
+    def _check_rows(self, chosen: np.ndarray) -> None:
+        """A few rows beside the same columns: a matrix that is not Hermitian must not pass as one."""
+        if isinstance(self.operand, KernelMatrix) and isinstance(self.operand.kernel, GaussianKernel):
+            return
+        few = chosen[: min(4, max(1, self.k // 20))]
+        rows = self.operand.rows(few)
+        gap = np.abs(rows - self.operand.columns(few).conj().T)
+        if not gap.max() <= self.wrong and np.isfinite(rows).all():
+            i, j = np.unravel_index(int(np.nanargmax(gap)), gap.shape)
+            raise self._not_hermitian(int(few[i]), int(j))
+
+    def _not_hermitian(self, i: int, j: int) -> ValueError:
+        one, other = self.operand.entries([i], [j])[0, 0], self.operand.entries([j], [i])[0, 0]
+        return ValueError(
+            f"K is not Hermitian: K[{i}, {j}] = {one:.6g} but K[{j}, {i}] = {other:.6g}; symmetrise it, or use cur"
+        )
+
     def _check_hermitian(self, H: np.ndarray, at: np.ndarray) -> None:
         gap = np.abs(H - H.conj().T)
         if gap.size and not gap.max() <= self.wrong:
             i, j = np.unravel_index(int(np.nanargmax(gap)) if not np.isnan(gap).all() else 0, gap.shape)
             if not np.isfinite(H).all():
                 raise ValueError("K has entries that are NaN or inf; lowrank needs finite entries")
-            raise ValueError(
-                f"K is not Hermitian: K[{at[i]}, {at[j]}] = {H[i, j]:.6g} but K[{at[j]}, {at[i]}] = {H[j, i]:.6g}; "
-                "symmetrise it, or use cur"
-            )
+            raise self._not_hermitian(int(at[i]), int(at[j]))
 
     def _not_psd(self, i: int, value: float) -> ValueError:
         return ValueError(

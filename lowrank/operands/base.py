@@ -77,7 +77,7 @@ class Operand:
         self._fill(np.asarray(J), slice(0, self.shape[1]), out)
         return out
 
-    def entries(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    def entries(self, rows, columns) -> np.ndarray:
         """The block ``A[rows][:, columns]`` as a new array."""
         self._served(len(rows) * len(columns))
         out = np.empty((len(rows), len(columns)), dtype=self.dtype)

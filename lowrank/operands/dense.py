@@ -9,7 +9,7 @@ from lowrank._threads import blas_threads, thread_map
 from .base import Counter, Operand
 
 FLOATS = tuple(np.dtype(code) for code in ("f4", "f8", "c8", "c16"))
-STRIP = 256  # columns of a product that a thread makes at a time
+STRIP = 512  # columns of a product that a thread makes at a time
 _CONVERTED: dict[str, type] = {"i": np.float64, "u": np.float64, "b": np.float64}
 
 

@@ -166,6 +166,10 @@ def not_hermitian(rng):
     return _psd(rng, 20, np.float64) + np.triu(np.ones((20, 20)), 1)
 
 
+def triangular(rng):
+    return np.triu(np.ones((6, 6)))
+
+
 def negative_diagonal(rng):
     return np.diag([1.0, -0.5, 2.0])
 
@@ -181,6 +185,7 @@ def with_nan(rng):
     [
         (not_psd, r"K is not positive semidefinite: the residual at \(\d+, \d+\) fell to -.*; add a shift"),
         (not_hermitian, r"K is not Hermitian: K\[\d+, \d+\] = .* but K\[\d+, \d+\] = .*; symmetrise it, or use cur"),
+        (triangular, r"K is not Hermitian: K\[\d, \d\] = [01] but K\[\d, \d\] = [01]; symmetrise it, or use cur"),
         (negative_diagonal, r"K\[1, 1\] is -0.5, so K is not positive semidefinite"),
         (with_nan, "not finite|NaN or inf"),
         (lambda rng: np.diag([1.0, np.nan]), r"K\[1, 1\] is nan; lowrank needs finite entries"),
