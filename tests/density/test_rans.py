@@ -1,7 +1,10 @@
 """The entropy coder: exact, within 0.01 % of the cross-entropy, the same bytes everywhere, and safe on any input."""
 
 import hashlib
+import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -19,6 +22,8 @@ from density.rans import (
     encode_chunks,
     integer_frequencies,
 )
+from tests.conftest import ROOT
+from tests.density.fuzz_rans import mutate
 from tests.reference import rans_decode, rans_encode
 
 INT64 = np.iinfo(np.int64)
@@ -166,6 +171,29 @@ def test_flipped_bits_are_refused_or_at_least_harmless(rng, count):
         broken[bit // 8] ^= 1 << (bit % 8)
         _, (status,) = decode_chunks([bytes(broken)], [count], tables)
         assert status is not StreamStatus.OK
+
+
+def test_mutated_streams_keep_the_laws_of_the_format():
+    """`fuzz_rans` says which; every status must occur, or the mutations would not reach the decoder."""
+    found = mutate(20_000)
+    assert set(found) == {status.name for status in StreamStatus}
+    assert min(found.values()) > 100
+
+
+def test_no_index_leaves_its_array(tmp_path):
+    """The same with every index checked, compiled anew."""
+    environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [
+        sys.executable,
+        str(ROOT / "tests" / "density" / "fuzz_rans.py"),
+        "--executions",
+        "5000",
+        "--seed",
+        "777",
+    ]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("5,000 executions in")
 
 
 @pytest.mark.parametrize("count", [40, LONG])
