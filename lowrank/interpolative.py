@@ -172,7 +172,9 @@ def row_id(
 
     .. math:: A \approx X A_{I,:}, \qquad X_{I,:} = I
 
-    Parameters, raises, complexity and references are those of `column_id`.
+    Parameters
+    ----------
+    A, rank, tol, norm, quality, selection, indices, rng, workers, progress : as in `column_id`, with rows for columns.
 
     Returns
     -------

@@ -22,6 +22,13 @@ def as_operand(A) -> Operand:
     ------
     TypeError
         For a kind that no operand handles, naming the kinds that are handled.
+
+    Examples
+    --------
+    >>> import numpy as np, lowrank as lr
+    >>> operand = lr.as_operand(np.eye(3))
+    >>> operand.columns(np.array([1])).ravel(), operand.entries_read
+    (array([0., 1., 0.]), 3)
     """
     if isinstance(A, Operand):
         return A

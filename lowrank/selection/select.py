@@ -64,7 +64,13 @@ def select_columns(A, k, *, method="auto", indices=None, rng=None, workers=None)
 def select_rows(A, k, *, method="auto", indices=None, rng=None, workers=None) -> np.ndarray:
     """Choose `k` rows of `A` that explain the others: `select_columns` of the transpose.
 
-    Parameters, returns, raises and complexity are those of `select_columns`.
+    Parameters
+    ----------
+    A, k, method, indices, rng, workers : as in `select_columns`, with rows for columns.
+
+    Returns
+    -------
+    (k,) int64 array in the order of choice; shorter where A has numerical rank below k.
 
     Examples
     --------
