@@ -15,19 +15,28 @@ _NARROW = 128  # below this width the state stays in its own buffer, above it is
 def diag_scan(A, b, h, out, first, last, backwards):
     """h <- A_t * h + b_t element by element; A, b, out are (T, M), h is (M,). 2 T M flops, 3 T M elements moved."""
     M = b.shape[1]
-    for k in range(last - first):
-        t = last - 1 - k if backwards else first + k
-        row, rhs, new = A[t], b[t], out[t]
-        if k == 0 or M < _NARROW:
+    if M == 1:  # the state stays in a register: bound by the latency of one multiply-add
+        x = h[0]
+        for k in range(last - first):
+            t = last - 1 - k if backwards else first + k
+            x = A[t, 0] * x + b[t, 0]
+            out[t, 0] = x
+        h[0] = x
+    elif M < _NARROW:
+        for k in range(last - first):
+            t = last - 1 - k if backwards else first + k
             for m in range(M):
-                h[m] = row[m] * h[m] + rhs[m]
-                new[m] = h[m]
-        else:
-            old = out[t + 1] if backwards else out[t - 1]
+                h[m] = A[t, m] * h[m] + b[t, m]
+                out[t, m] = h[m]
+    else:
+        old = h
+        for k in range(last - first):
+            t = last - 1 - k if backwards else first + k
+            row, rhs, new = A[t], b[t], out[t]
             for m in range(M):
                 new[m] = row[m] * old[m] + rhs[m]
-    if M >= _NARROW and last > first:
-        h[:] = out[first] if backwards else out[last - 1]
+            old = new
+        h[:] = old
 
 
 @kernel(fastmath={"contract"})

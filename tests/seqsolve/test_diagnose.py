@@ -16,6 +16,7 @@ def tensor(rng, *shape):
 def test_a_linear_recurrence_has_a_known_exponent(rng):
     u = 0.1 * tensor(rng, 400, 2)
     found = sq.diagnose(lambda x, u: 0.7 * x + u, torch.ones(2).double(), u)
+    assert isinstance(found, sq.Diagnosis)
     assert found.lyapunov == pytest.approx(math.log(0.7), abs=1e-9)
     # 0.7^k < 1e-4 of the scale, which is about the size of the states
     assert 10 <= found.forgetting_length <= 40

@@ -139,6 +139,7 @@ def test_copies_pickles_and_moves(generator):
         fast.eval()
         assert not fast.training
         assert_same(fast(x), expected, tolerance=0)
+    assert isinstance(fast.report, sq.Report)
     assert pickle.loads(pickle.dumps(fast.report)) == fast.report
 
 

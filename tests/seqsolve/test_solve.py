@@ -302,6 +302,8 @@ def test_array_kinds_and_results(rng):
     x0, u = rng.standard_normal(n).astype(np.float32), rng.standard_normal((40, 3)).astype(np.float32)
     u.flags.writeable = False
     solution = sq.solve(module, x0, u, method="newton")
+    assert isinstance(solution, sq.Solution)
+    assert isinstance(solution.certificate, sq.Certificate)
     assert isinstance(solution.states, np.ndarray)
     assert solution.states.dtype == np.float32
     again = pickle.loads(pickle.dumps(solution))
