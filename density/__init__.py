@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from . import gallery as gallery
     from .coding import compress as compress
     from .coding import decompress as decompress
+    from .entropy_model import FourierEntropyModel as FourierEntropyModel
     from .errors import ChecksumError as ChecksumError
     from .errors import CorruptDataError as CorruptDataError
     from .errors import LimitExceededError as LimitExceededError
@@ -34,6 +35,7 @@ _EXPORTS = {
     "FitReport": "report",
     "FitWarning": "report",
     "FourierDensity": "fourier",
+    "FourierEntropyModel": "entropy_model",
     "HistogramSketch": "histogram",
     "LimitExceededError": "errors",
     "ModelMismatchError": "errors",
@@ -53,6 +55,7 @@ __all__ = [
     "FitReport",
     "FitWarning",
     "FourierDensity",
+    "FourierEntropyModel",
     "HistogramSketch",
     "LimitExceededError",
     "ModelMismatchError",

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from operator import index
 from typing import TypeVar
 
@@ -42,7 +43,9 @@ def thread_map(function: Callable[[T], R], jobs: Iterable[T], workers: int) -> l
     if workers <= 1 or len(jobs) <= 1:
         return [function(job) for job in jobs]
     with ThreadPoolExecutor(min(workers, len(jobs))) as pool:
-        return list(pool.map(function, jobs))
+        # Each job runs in a copy of the caller's context, which is where numpy keeps np.errstate.
+        futures = [pool.submit(copy_context().run, function, job) for job in jobs]
+        return [future.result() for future in futures]
 
 
 @contextmanager

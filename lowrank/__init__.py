@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from . import gallery as gallery
     from .certificate import Certificate as Certificate
     from .certificate import certify as certify
+    from .column_row import ColumnRow as ColumnRow
+    from .column_row import PairStatus as PairStatus
+    from .column_row import cr as cr
     from .cur import CUR as CUR
     from .cur import cur as cur
     from .interpolative import ColumnID as ColumnID
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from .operands import GaussianKernel as GaussianKernel
     from .operands import KernelMatrix as KernelMatrix
     from .operands import as_operand as as_operand
+    from .pseudoinverse import InverseStatus as InverseStatus
+    from .pseudoinverse import PseudoInverse as PseudoInverse
+    from .pseudoinverse import pinv as pinv
     from .results import Status as Status
     from .results import load as load
     from .selection import SELECTIONS as SELECTIONS
@@ -32,21 +38,27 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "CUR": "cur",
-    "SELECTIONS": "selection",
     "Certificate": "certificate",
     "ColumnID": "interpolative",
+    "ColumnRow": "column_row",
     "GaussianKernel": "operands",
+    "InverseStatus": "pseudoinverse",
     "KernelMatrix": "operands",
     "Nystrom": "nystrom",
+    "PairStatus": "column_row",
+    "PseudoInverse": "pseudoinverse",
     "RowID": "interpolative",
+    "SELECTIONS": "selection",
     "Status": "results",
     "as_operand": "operands",
     "certify": "certificate",
     "column_id": "interpolative",
+    "cr": "column_row",
     "cur": "cur",
     "gallery": "gallery",
     "load": "results",
     "nystrom": "nystrom",
+    "pinv": "pseudoinverse",
     "row_id": "interpolative",
     "select_columns": "selection",
     "select_rows": "selection",
@@ -56,18 +68,24 @@ __all__ = [
     "SELECTIONS",
     "Certificate",
     "ColumnID",
+    "ColumnRow",
     "GaussianKernel",
+    "InverseStatus",
     "KernelMatrix",
     "Nystrom",
+    "PairStatus",
+    "PseudoInverse",
     "RowID",
     "Status",
     "as_operand",
     "certify",
     "column_id",
+    "cr",
     "cur",
     "gallery",
     "load",
     "nystrom",
+    "pinv",
     "row_id",
     "select_columns",
     "select_rows",

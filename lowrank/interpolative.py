@@ -13,7 +13,7 @@ from .certificate import Certificate, from_residuals
 from .operands import Operand, as_operand
 from .passes import PROBES, FirstPass, first_pass
 from .results import Record, Recorded, Status
-from .selection import run_selection
+from .selection import RANK_REVEALING, run_selection
 
 FLAT = 0.7  # relative error above which sketched coefficients are replaced by exact ones
 GROWN = 50.0  # a coefficient this large means that the columns were chosen badly
@@ -251,8 +251,7 @@ def choose_columns(start: FirstPass, k: int, selection: str, indices, workers: i
     if len(J) == k:
         status = Status.RANK_REACHED
     else:
-        rank_of_sketch = selection in ("auto", "lu", "qr", "osinsky")
-        status = Status.EXACT_RANK if rank_of_sketch else Status.DEPENDENT
+        status = Status.EXACT_RANK if selection == "auto" or selection in RANK_REVEALING else Status.DEPENDENT
     return J, Z, choice.method, status
 
 

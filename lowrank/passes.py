@@ -72,7 +72,9 @@ def first_pass(
         largest = operand.largest()  # raises, with the position, where an entry is not finite
         operand._served(m * n)
         if largest > 0:
-            # A power of two, so that scaling rounds nothing; squares of m n entries then stay in range.
-            operand = operand.scaled(math.ldexp(1.0, -math.frexp(largest)[1]))
+            # A power of two, so that scaling rounds nothing; squares of m n entries then stay in range. Subnormal
+            # matrices are lifted as far as one factor can.
+            power = min(-math.frexp(largest)[1], int(info.maxexp) - 2)
+            operand = operand.scaled(math.ldexp(1.0, power))
             sketch = read(operand)
     return FirstPass(operand, sketch, exact, rng)

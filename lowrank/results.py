@@ -244,11 +244,13 @@ class Recorded(LinearResult):
 
 
 def _classes() -> dict[str, Any]:
+    from .column_row import ColumnRow, PairStatus
     from .cur import CUR, Core
     from .interpolative import ColumnID, RowID
     from .nystrom import Nystrom
 
-    return {c.__name__: c for c in (ColumnID, RowID, CUR, Core, Nystrom, Record, Certificate, Status)}
+    known = (ColumnID, RowID, CUR, Core, Nystrom, ColumnRow, PairStatus, Record, Certificate, Status)
+    return {c.__name__: c for c in known}
 
 
 def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:

@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING
 from ._lazy import attach
 
 if TYPE_CHECKING:
+    from . import attention as attention
+    from . import distributed as distributed
     from . import gallery as gallery
+    from . import linear_attention as linear_attention
     from .diagnose import Diagnosis as Diagnosis
     from .diagnose import diagnose as diagnose
+    from .layers import CachedKeys as CachedKeys
+    from .layers import LinearRecurrence as LinearRecurrence
+    from .layers import RecurrentAttention as RecurrentAttention
     from .methods import METHODS as METHODS
+    from .recompute import Recomputation as Recomputation
+    from .recompute import recompute as recompute
+    from .recompute import recompute_pairs as recompute_pairs
     from .recurrent import parallelize as parallelize
     from .results import Certificate as Certificate
     from .results import Report as Report
@@ -20,35 +29,59 @@ if TYPE_CHECKING:
     from .scan import affine_scan as affine_scan
     from .solve import ConvergenceError as ConvergenceError
     from .solve import solve as solve
+    from .stack import CausalLayer as CausalLayer
+    from .stack import CausalStack as CausalStack
 
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "CachedKeys": "layers",
+    "CausalLayer": "stack",
+    "CausalStack": "stack",
     "Certificate": "results",
     "ConvergenceError": "solve",
     "Diagnosis": "diagnose",
+    "LinearRecurrence": "layers",
     "METHODS": "methods",
+    "Recomputation": "recompute",
+    "RecurrentAttention": "layers",
     "Report": "results",
     "Solution": "results",
     "Status": "results",
     "affine_scan": "scan",
+    "attention": "attention",
     "diagnose": "diagnose",
+    "distributed": "distributed",
     "gallery": "gallery",
+    "linear_attention": "linear_attention",
     "parallelize": "recurrent",
+    "recompute": "recompute",
+    "recompute_pairs": "recompute",
     "solve": "solve",
 }
 __all__ = [
     "METHODS",
+    "CachedKeys",
+    "CausalLayer",
+    "CausalStack",
     "Certificate",
     "ConvergenceError",
     "Diagnosis",
+    "LinearRecurrence",
+    "Recomputation",
+    "RecurrentAttention",
     "Report",
     "Solution",
     "Status",
     "affine_scan",
+    "attention",
     "diagnose",
+    "distributed",
     "gallery",
+    "linear_attention",
     "parallelize",
+    "recompute",
+    "recompute_pairs",
     "solve",
 ]
 __getattr__, __dir__ = attach(__name__, _EXPORTS)

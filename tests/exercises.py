@@ -53,6 +53,14 @@ def seqsolve() -> dict[str, np.ndarray]:
         A = 0.5 * rng.standard_normal((40, *shape))
         b = rng.standard_normal((40, 4 if structure == "dense" else 5))
         found[f"scan {structure}"] = np.asarray(sq.affine_scan(A, b, np.zeros(b.shape[1]), structure=structure))
+    A, b = rng.uniform(-0.9, 0.9, (1 << 16, 9)), rng.standard_normal((1 << 16, 9))
+    found["scan in chunks"] = sq.affine_scan(A, b, workers=2)
+    for module, size in ((nn.GRU(3, 8), 8), (nn.LSTM(3, 8), 16)):
+        for p in module.parameters():
+            p.data.uniform_(-0.4, 0.4, generator=generator)
+        x = torch.rand(50, 3, generator=generator)
+        solved = sq.solve(module, torch.zeros(size), x, method="newton", window=16)
+        found[f"newton {size}"] = solved.states.numpy()
     return found
 
 
@@ -61,9 +69,9 @@ def density() -> dict[str, np.ndarray]:
     import density as ds
 
     rng = np.random.default_rng(20264)
-    x = rng.standard_normal(5000)
+    x = rng.standard_normal(2**17)  # from here on the counting and the evaluation go through kernels
     p = ds.fit(x, order=12)
-    t = np.linspace(-4, 4, 101)
+    t = np.linspace(-4, 4, 2**14)
     counts = rng.poisson(3.0, 4000)
     blob = ds.compress(counts)
     return {

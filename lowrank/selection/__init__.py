@@ -21,7 +21,16 @@ from .select import run_selection, select_columns, select_rows
 from .strong_rrqr import STRONG_RRQR
 from .uniform import UNIFORM
 
-__all__ = ["SELECTIONS", "Candidates", "Choice", "Selection", "run_selection", "select_columns", "select_rows"]
+__all__ = [
+    "RANK_REVEALING",
+    "SELECTIONS",
+    "Candidates",
+    "Choice",
+    "Selection",
+    "run_selection",
+    "select_columns",
+    "select_rows",
+]
 
 SELECTIONS: dict[str, Selection] = {
     entry.name: entry
@@ -31,3 +40,12 @@ SELECTIONS: dict[str, Selection] = {
         *(LEVERAGE, RIDGE_LEVERAGE, NORM_SAMPLING, COLUMN_SAMPLING, KMEANS, GREEDY_ERROR, ACA),
     )
 }
+
+#: Rules that stop early only where the sketch has no further rank; the others may stop at columns that depend.
+RANK_REVEALING = frozenset(
+    rule.name
+    for rule in (
+        *(LU, QR, OSINSKY, ARP, RBRP, STRONG_RRQR, MAXVOL, RECT_MAXVOL),
+        *(DEIM, QDEIM, GREEDY_ERROR, COLUMN_SAMPLING, ACA),
+    )
+)

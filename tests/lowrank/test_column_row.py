@@ -357,3 +357,15 @@ def test_nothing_is_warned_about(rng, strict_floats):
         for method in METHODS:
             for weights in WEIGHTS:
                 cr(X, Y, 10, method=method, weights=weights, rng=5)
+
+
+def test_a_product_is_saved_and_loaded(rng, tmp_path):
+    import lowrank as lr
+
+    X, Y = rng.standard_normal((30, 50)), rng.standard_normal((50, 20))
+    c = lr.cr(X, Y, rank=12, weights="diagonal", rng=7)
+    c.save(tmp_path / "product.npz")
+    back = lr.load(tmp_path / "product.npz")
+    assert isinstance(back, lr.ColumnRow)
+    assert back.status is c.status
+    assert np.array_equal(back.to_dense(), c.to_dense())

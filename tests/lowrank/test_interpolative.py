@@ -251,3 +251,18 @@ def test_what_is_not_finite_is_named_by_its_position(rng, make, bad, shape):
     row, column = (5, 11) if make is lr.row_id else (11, 5)  # a row ID reads the transpose
     with pytest.raises(ValueError, match=rf"A\[{row}, {column}\] is {bad}; lowrank needs finite entries"):
         make(A, rank=2, rng=7)
+
+
+@pytest.mark.parametrize("factor", [1e-310, 5e-324])
+def test_subnormal_matrices_keep_their_relative_accuracy(rng, factor):
+    A = rng.standard_normal((50, 30)) * 8
+    f = lr.column_id(A * factor, rank=3, rng=rng)
+    assert f.rank == 3
+    assert 0 < f.relative_error(A * factor) < 1.5
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_infinite_matrix_is_refused_in_words_on_any_thread(rng, workers):
+    A = np.full((400, 3000), np.inf)
+    with pytest.raises(ValueError, match=r"A\[0, 0\] is inf"):
+        lr.column_id(A, rank=3, rng=rng, workers=workers)

@@ -434,3 +434,11 @@ def test_the_first_entry_that_is_not_finite_is_named(method, bad, make):
     A[1, 2, 0] = A[1, 2, 3] = bad
     with pytest.raises(ValueError, match=r"A\[1, 2, 0\] is .*(nan|inf).*; pinv needs finite entries"):
         pinv(make(A), method=method)
+
+
+def test_public_names(rng):
+    import lowrank as lr
+
+    P = lr.pinv(rng.standard_normal((7, 4)))
+    assert isinstance(P, lr.PseudoInverse)
+    assert isinstance(P.status, lr.InverseStatus)
