@@ -75,7 +75,7 @@ def drop_in(kind: str, units: int, steps: int, batch: int, threads: int, rounds:
             contenders["jax.lax.scan"] = scan
     name = f"nn.{kind.upper()}({INPUTS}, {units}), batch {batch}, {steps:,} steps"
     return race(
-        name, contenders, rounds=rounds, threads=threads, absent=absent, min_seconds=1e-2,
+        name, contenders, rounds=rounds, threads=threads, absent=absent, min_seconds=3e-2,
         error=lambda y: float((torch.as_tensor(np.array(y)).double() - exact).abs().max()),
     )  # fmt: skip
 

@@ -131,13 +131,16 @@ class Track:
         if c is not None:
             self.c[:, :H] = c
         self.hidden = H
+        self.scratch = np.empty(0, dtype)  # one piece of gates, used again by every piece: fresh pages cost more
         self.seconds = step_seconds(kind, H, R, dtype)
 
     def gates(self, x: np.ndarray, layout: Layout, first: int, last: int, workers: int) -> np.ndarray:
         """W x + b for the rows of steps first..last of the input, as one flat array."""
         low, high = int(layout.start[first]), int(layout.start[last])
         N, K, flat = self.bias.size, self.inputs, x.reshape(-1)
-        gates = np.empty((high - low) * N, x.dtype)
+        if self.scratch.size < (high - low) * N:
+            self.scratch = np.empty((high - low) * N, x.dtype)
+        gates = self.scratch
         seconds = (high - low) * N * K * x.itemsize / _PROJECT
         workers = min(workers, 1 + int(seconds / _WORTH_A_THREAD))
         cuts = [low + (high - low) * k // workers // 6 * 6 for k in range(workers)] + [high]
