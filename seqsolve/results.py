@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -168,8 +167,3 @@ class Report:
             f"method: {self.method} ({self.reason})\nstatus: {self.status.value}\n"
             f"certificate: {self.certificate.explain()}"
         )
-
-
-def finite_log(value: float) -> float:
-    """log of a growth factor, -inf for zero."""
-    return math.log(value) if value > 0 else -math.inf
