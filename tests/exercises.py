@@ -22,6 +22,7 @@ def lowrank() -> dict[str, np.ndarray]:
     for name in sorted(lr.SELECTIONS):
         if name not in ("given", "auto"):
             found[f"select {name}"] = lr.select_columns(A, 6, method=name, rng=7)
+    found["swaps"] = lr.select_columns(lr.gallery.kahan(60), 59, method="strong_rrqr", rng=7)
     return found
 
 
@@ -66,7 +67,10 @@ def seqsolve() -> dict[str, np.ndarray]:
 
 def density() -> dict[str, np.ndarray]:
     """Fit, evaluate, compress and come back."""
+    import torch
+
     import density as ds
+    from density.checksum import crc32c
 
     rng = np.random.default_rng(20264)
     x = rng.standard_normal(2**17)  # from here on the counting and the evaluation go through kernels
@@ -74,7 +78,24 @@ def density() -> dict[str, np.ndarray]:
     t = np.linspace(-4, 4, 2**14)
     counts = rng.poisson(3.0, 4000)
     blob = ds.compress(counts)
+    y = torch.from_numpy(rng.laplace(size=(2, 3, 500)))
+    model = ds.FourierEntropyModel(3, order=4).double().init_from_data(y)
+    bits = model(y.requires_grad_(), mode="straight-through")[1]
+    bits.sum().backward()
+    model.eval()
+    strings = model.compress(y.detach())
+    features = torch.from_numpy(rng.standard_normal((2, 2, 500)))
+    conditional = ds.FourierEntropyModel(3, order=4, features=2).double().eval()
+    with torch.no_grad():
+        for parameter in conditional.head.parameters():
+            parameter.copy_(0.1 * torch.from_numpy(rng.standard_normal(parameter.shape)))
     return {
+        "rate": bits.detach().numpy(),
+        "gradient": y.grad.numpy(),
+        "strings": np.frombuffer(b"".join(strings), np.uint8),
+        "conditional": np.frombuffer(b"".join(conditional.compress(y.detach(), features)), np.uint8),
+        "latents": model.decompress(strings, (500,)).numpy(),
+        "crc": np.array([crc32c(blob), crc32c(bytes(9 << 20), workers=2)]),
         "logpdf": p.logpdf(t),
         "exact": p.pdf(t, exact=True),
         "cdf": p.cdf(t),
@@ -108,7 +129,7 @@ def entry_kernels(package: str) -> list[str]:
         found += [
             f"{module.__name__}.{name}"
             for name, value in vars(module).items()
-            if isinstance(value, Dispatcher) and name in used
+            if isinstance(value, Dispatcher) and name in used and not name.startswith("_")
         ]
     return sorted(found)
 
@@ -134,6 +155,9 @@ if __name__ == "__main__":  # `python -m tests.exercises fork lowrank`: run, for
     import os
     import sys
 
+    import torch
+
+    torch.set_num_threads(1)  # torch's own OpenMP threads do not survive a fork; ours are what is tested
     name = sys.argv[2]
     before = EXERCISES[name]()
     missed = untouched(name)
