@@ -128,7 +128,7 @@ def cr(X, Y, rank, *, method="norm", weights="none", rng=None) -> ColumnRow:
     --------
     >>> import numpy as np, lowrank as lr
     >>> X = np.array([[3.0, 0.0, 0.1], [0.0, 2.0, 0.1]])
-    ... Y = np.array([[1.0, 1.0], [1.0, -1.0], [0.1, 0.1]])
+    >>> Y = np.array([[1.0, 1.0], [1.0, -1.0], [0.1, 0.1]])
     >>> c = lr.cr(X, Y, rank=2)
     >>> c.indices.tolist(), c.weights.tolist()
     ([0, 1], [1.0, 1.0])
