@@ -133,7 +133,7 @@ def cr(X, Y, rank, *, method="norm", weights="none", rng=None) -> ColumnRow:
     >>> c.indices.tolist(), c.weights.tolist()
     ([0, 1], [1.0, 1.0])
     >>> round(c.certificate.estimate, 5)
-    0.00392
+    0.00391
     """
     began = time.perf_counter()
     pairs = Pairs.of(X, Y)
