@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from .errors import UnknownVersionError as UnknownVersionError
     from .fitting import fit as fit
     from .fourier import FourierDensity as FourierDensity
-    from .fourier import from_bytes as from_bytes
     from .histogram import HistogramSketch as HistogramSketch
     from .report import FitReport as FitReport
     from .report import FitWarning as FitWarning
     from .report import Status as Status
+    from .storage import from_bytes as from_bytes
 
 __version__ = "0.1.0"
 
@@ -46,7 +46,7 @@ _EXPORTS = {
     "compress": "coding",
     "decompress": "coding",
     "fit": "fitting",
-    "from_bytes": "fourier",
+    "from_bytes": "storage",
     "gallery": "gallery",
 }
 __all__ = [

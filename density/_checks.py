@@ -59,7 +59,7 @@ def as_order(order):
 
 
 def as_support(support):
-    """None, or a pair of finite floats lo < hi."""
+    """None, or a pair of floats lo < hi, at most one of them infinite."""
     if support is None:
         return None
     try:
@@ -68,9 +68,6 @@ def as_support(support):
         raise ValueError(f"support={support!r} is not a pair; pass support=(lo, hi)") from None
     if np.isnan(lo) or np.isnan(hi) or not lo < hi:
         raise ValueError(f"support=({lo:g}, {hi:g}) is empty; pass support=(lo, hi) with lo < hi")
-    if np.isinf(lo) or np.isinf(hi):
-        raise ValueError(
-            f"support=({lo:g}, {hi:g}) is not bounded; half-bounded supports are not built yet: "
-            "pass finite ends, or leave support out"
-        )
+    if np.isinf(lo) and np.isinf(hi):
+        raise ValueError("support=(-inf, inf) is the whole line; leave support out, or pass at least one finite end")
     return lo, hi

@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +13,13 @@ from .fourier import FourierDensity, Tail
 from .histogram import HistogramSketch, ordered_bits
 from .likelihood import GAP_TOLERANCE, Certified, Circle, Maximum, certified_maximum, ranked_maximum, spectral_factor
 from .maps import Map, candidates, check_map
+from .own_map import MonotoneMap, OwnMap, own_map
 from .report import Candidate, FitReport, FitWarning, OrderStep, Status
 
 _LADDER = (0, 1, 2, 3, 4, 6, 8, 11, 16, 22, 32, 45, 64, 90, 128, 181, 256, 362, 512)
 _COARSE = (0, 2, 4, 8, 16, 32, 64, 128, 256)
 _MINIMUM = 5
-_SINGULAR = 6.0  # nats of all held-out data by which the arcsine map, infinite at both ends, must beat the others
+_SINGULAR = 6.0  # nats of all held-out data by which a map that is infinite at an end must beat the others
 _RANK = 0.02  # orders and maps are ranked on likelihoods this exact, in nats of the whole data
 
 
@@ -43,7 +45,7 @@ class Cells:
         room = (hi - lo) / max(self.n - 1, 1) if self.grid is None else self.grid / 2
         return lo - room, hi + room
 
-    def nodes(self, m: Map, circle_nodes: int, periodic: bool, masses=None):
+    def nodes(self, m: Map | OwnMap, circle_nodes: int, periodic: bool, masses=None):
         """Linear binning of the image of the data to equispaced nodes of [0, 1]."""
         x, w = self.centres, self.masses if masses is None else masses
         if self.grid is not None:
@@ -67,7 +69,7 @@ def fit(
     weights=None,
     *,
     order: int | str = "auto",
-    map: str = "auto",
+    map: str | MonotoneMap = "auto",
     support=None,
     basis: str = "cosine",
     roughness: float = 0,
@@ -83,8 +85,10 @@ def fit(
     x : array of real numbers of any shape, at least 5 and not all equal; or a HistogramSketch.
     weights : array of x's length, >= 0; n becomes the effective number (sum w)^2 / sum w^2.
     order : "auto" for the lowest AIC, or the highest frequency K (cosine: K free numbers, periodic: 2 K).
-    map : "auto" for the best held-out likelihood, or "normal", "logistic", "laplace", "cauchy", "affine", "arcsine".
-    support : (lo, hi) that is believed: no mass outside, no safety tail; map is then "affine" or "arcsine".
+    map : "auto" for the best held-out likelihood, or "normal", "logistic", "laplace", "cauchy", "affine", "arcsine"; on
+        a half line "exponential", "loglogistic", "lognormal"; or an object with forward, inverse and log_derivative.
+    support : (lo, hi) that is believed: no mass outside, no safety tail; one end may be infinite. The map is then
+        "affine" or "arcsine", or one of the half line.
     basis : "cosine", or "periodic" for circular data of period support[1] - support[0].
     roughness : 0; the penalty on the integral of p'^2 is not built yet.
     workers : threads that count samples; None for all cores. The result does not depend on it.
@@ -115,15 +119,19 @@ def fit(
     """
     clock = time.perf_counter()
     K, support = as_order(order), as_support(support)
-    kind = check_map(map)
+    kind = check_map(map) if isinstance(map, str) else "own"
     if basis not in ("cosine", "periodic"):
         raise ValueError(f"basis={basis!r} is not known; pass 'cosine' or 'periodic'")
     if roughness != 0:
         raise NotImplementedError(f"roughness={roughness!r} is not built yet; pass roughness=0")
     if basis == "periodic" and support is None and kind == "auto":
         raise ValueError("basis='periodic' needs the period of the data: pass support=(lo, hi), say (0, 2 * np.pi)")
+    if basis == "periodic" and support is not None and np.isinf(support).any():
+        raise ValueError(f"basis='periodic' needs a period; support=({support[0]:g}, {support[1]:g}) is not bounded")
     if basis == "periodic" and kind == "auto":
         kind = "affine"
+    if kind == "own" and support is not None:
+        raise ValueError("a map of your own has its support in inverse(0) and inverse(1); leave support out")
     cells = _cells(x, weights, workers)
     if support is not None and (cells.centres[0] < support[0] or cells.centres[-1] > support[1]):
         raise ValueError(
@@ -131,7 +139,11 @@ def fit(
             f"support=({support[0]:g}, {support[1]:g}); widen it, or leave it out"
         )
     quartiles = cells.quantile([0.25, 0.5, 0.75])
-    maps = candidates(kind, support=support, quartiles=quartiles, extent=cells.extent)
+    if kind == "own":
+        maps = [own_map(map, cells.quantile)]
+        support = maps[0].support if np.isfinite(maps[0].support).any() else None
+    else:
+        maps = candidates(kind, support=support, quartiles=quartiles, extent=cells.extent)
     believed = support is not None or basis == "periodic"
     tail = _safety_tail(cells, quartiles, 0.0 if believed else 2 / (cells.n + 10))
     with blas_threads(1):  # the matrices are small: more threads only wait for one another
@@ -148,7 +160,7 @@ def fit(
         )
     seconds = time.perf_counter() - clock
     report = FitReport(status, cells.n, tried, path, cells.grid, cells.atoms, best.gap_nats, seconds)
-    return FourierDensity(basis, chosen, best.a, tail, 0 if support is not None else 2, report)
+    return FourierDensity(basis, chosen, best.a, tail, chosen.n_parameters(support is not None), report)
 
 
 def _cells(x, weights, workers) -> Cells:
@@ -236,11 +248,11 @@ def _nodes_for(order: int) -> int:
     return 1 << int(np.ceil(np.log2(max(1024, 32 * order))))
 
 
-def _circle(cells: Cells, m: Map, order: int, basis: str, masses=None) -> Circle:
+def _circle(cells: Cells, m: Map | OwnMap, order: int, basis: str, masses=None) -> Circle:
     return Circle(cells.nodes(m, _nodes_for(order), basis == "periodic", masses), basis)
 
 
-def _highest(cells: Cells, m: Map, n: float) -> int:
+def _highest(cells: Cells, m: Map | OwnMap, n: float) -> int:
     """Orders beyond this are not tried: 3 sqrt(n) parameters overfit, and rounded data say nothing of finer waves.
 
     cos(K pi u) has the period 2 / K, so on cells of width du the highest frequency that the data determine is 1 / du.
@@ -257,7 +269,7 @@ def _promise(circle: Circle, K: int) -> float:
     return circle.log_likelihood(spectral_factor(circle, circle.smoothed(K), K))
 
 
-def _ascend(cells: Cells, m: Map, orders, basis: str, masses=None, patience: int = 2):
+def _ascend(cells: Cells, m: Map | OwnMap, orders, basis: str, masses=None, patience: int = 2):
     """Maxima up the ladder, each started from the one before where that is likelier, and the order of lowest AIC.
 
     Small orders are tried on few nodes; a larger circle is made only when the best order comes near its limit, or when
@@ -292,7 +304,7 @@ def _ascend(cells: Cells, m: Map, orders, basis: str, masses=None, patience: int
     return best, found, aic, circle
 
 
-def _best_order(cells: Cells, m: Map, K: int | None, basis: str) -> tuple[Certified, tuple[OrderStep, ...]]:
+def _best_order(cells: Cells, m: Map | OwnMap, K: int | None, basis: str) -> tuple[Certified, tuple[OrderStep, ...]]:
     per_order = 1 if basis == "cosine" else 2
     if K is not None:
         best = certified_maximum(_circle(cells, m, K, basis), K)
@@ -317,7 +329,7 @@ def _best_order(cells: Cells, m: Map, K: int | None, basis: str) -> tuple[Certif
     return certified_maximum(circle, best, found[best].a), path
 
 
-def _judge(cells: Cells, maps: list[Map], tail: Tail, K: int | None, basis: str) -> tuple[Candidate, ...]:
+def _judge(cells: Cells, maps: Sequence[Map | OwnMap], tail: Tail, K: int | None, basis: str) -> tuple[Candidate, ...]:
     """Held-out likelihood of every map: fit on two thirds of the samples, score on the rest.
 
     The counts are thinned by a generator of fixed seed, so the choice is a function of the sketch.
@@ -343,7 +355,7 @@ def _judge(cells: Cells, maps: list[Map], tail: Tail, K: int | None, basis: str)
         seen = test > 0
         x = cells.centres[seen]
         score = float(test[seen] @ np.maximum(density._log_pdf(x), -745.0)) / n_test
-        if m.kind == "arcsine":
+        if m.singular:
             score -= _SINGULAR / n_test
         judged.append(Candidate(m.kind, m.scale, best, score))
     return tuple(judged)

@@ -63,7 +63,7 @@ def sentences(p) -> str:
     """What was chosen and why, for the user of a density."""
     r, m = p.report, p.map
     lines = [f"{r.status.value} (gap {p.gap_nats:.2e} nats a sample, n = {r.n:g})"]
-    where = f"{m.kind} map with loc {m.loc:.6g}, scale {m.scale:.6g}"
+    where = m.describe()
     if r.candidates:
         best = max(r.candidates, key=lambda c: c.held_out)
         score = f"{best.held_out:.6f} nats a sample"
@@ -80,7 +80,7 @@ def sentences(p) -> str:
             "mean and var are those of the fitted part."
         )
     else:
-        lines.append(f"No safety tail: the support [{p.support[0]:.6g}, {p.support[1]:.6g}] is believed.")
+        lines.append(f"No safety tail: the support from {p.support[0]:.6g} to {p.support[1]:.6g} is believed.")
     if r.grid is not None:
         lines.append(f"The data are rounded to multiples of {r.grid:.6g}; each was spread over its rounding cell.")
     for value, mass in r.atoms:

@@ -148,6 +148,42 @@ def test_every_report_is_a_certificate_of_the_binned_likelihood(rng):
     assert optimality_gap(circle, p.coefficients) <= 1e-9
 
 
+@pytest.mark.parametrize("end, sign", [(0.0, 1), (3.0, 1), (2.0, -1)])
+@pytest.mark.parametrize("law", ["exponential", "lognormal", "gamma3", "pareto", "halfnormal"])
+def test_half_lines_are_believed(rng, law, end, sign):
+    from scipy import stats
+
+    known = {
+        "exponential": stats.expon(scale=2),
+        "lognormal": stats.lognorm(0.7),
+        "gamma3": stats.gamma(3),
+        "pareto": stats.lomax(1.5),
+        "halfnormal": stats.halfnorm(),
+    }[law]
+    z = known.rvs(20_000, random_state=rng)
+    p = ds.fit(end + sign * z, support=(end, np.inf) if sign > 0 else (-np.inf, end))
+    u = (np.arange(4000) + 0.5) / 4000
+    t = known.ppf(u)
+    kl = np.mean(known.logpdf(t) - p.logpdf(end + sign * t))
+    assert kl < 2e-3
+    assert p.tail.mass == 0
+    assert p.pdf(end - sign * 1e-6) == 0
+    assert p.logpdf(end - sign * 1.0) == -np.inf
+    assert p.support == ((end, np.inf) if sign > 0 else (-np.inf, end))
+    outside, inside = (p.cdf, p.sf) if sign > 0 else (p.sf, p.cdf)
+    assert outside(end) == 0
+    assert inside(end) == 1
+    assert np.isfinite(p.logpdf(end + sign * np.array([1e2, 1e5, 1e100]))).all()
+    assert ds.from_bytes(p.to_bytes()) == p
+
+
+def test_a_half_line_scales_with_its_data(rng):
+    x = rng.gamma(2.0, size=5000)
+    p, q = ds.fit(x, support=(0, np.inf)), ds.fit(x * 1e6, support=(0, np.inf))
+    t = np.linspace(0.01, 12, 401)
+    assert np.abs(q.pdf(t * 1e6) * 1e6 - p.pdf(t)).max() <= 1e-12 * p.pdf(t).max()
+
+
 def test_circular_data_wrap_around(rng):
     x = rng.vonmises(np.pi, 3.0, 20_000) % (2 * np.pi)
     p = ds.fit(x, support=(0, 2 * np.pi), basis="periodic")
@@ -190,13 +226,17 @@ BAD = [
     (np.arange(6.0), {"order": None}, TypeError, "is not an integer"),
     (np.arange(6.0), {"order": 9999}, ValueError, "pass order <= 2048"),
     (np.arange(6.0), {"map": "gauss"}, ValueError, "map='gauss' is not known"),
-    (np.arange(6.0), {"map": "mixture"}, NotImplementedError, "is not built yet; pass 'auto' or one of"),
+    (np.arange(6.0), {"map": "lognormal"}, ValueError, r"that of a half line; state which: support=\(0, np.inf\)"),
+    (np.arange(6.0), {"map": "normal", "support": (0, np.inf)}, ValueError, "does not end at one side"),
+    (np.arange(6.0), {"basis": "periodic", "support": (0, np.inf)}, ValueError, "needs a period"),
+    (np.arange(6.0), {"map": 3}, TypeError, "map=3 has no forward, inverse, log_derivative"),
     (np.arange(6.0), {"basis": "wavelet"}, ValueError, "pass 'cosine' or 'periodic'"),
     (np.arange(6.0), {"basis": "periodic"}, ValueError, "needs the period of the data"),
     (np.arange(6.0), {"roughness": "auto"}, NotImplementedError, "pass roughness=0"),
     (np.arange(6.0), {"support": (1, 2)}, ValueError, "the data run from 0 to 5, outside"),
     (np.arange(6.0), {"support": (2, 1)}, ValueError, "is empty"),
-    (np.arange(6.0), {"support": (0, np.inf)}, ValueError, "half-bounded supports are not built yet"),
+    (np.arange(6.0), {"support": (1, np.inf)}, ValueError, "the data run from 0 to 5, outside"),
+    (np.arange(6.0), {"support": (-np.inf, np.inf)}, ValueError, "is the whole line; leave support out"),
     (np.arange(6.0), {"support": 3}, ValueError, "is not a pair"),
     (np.arange(6.0), {"support": (-9, 9), "map": "normal"}, ValueError, "covers the whole line"),
     (np.arange(6.0), {"weights": [1, 2]}, ValueError, "2 values for 6 samples"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from density.maps import MAPS, Map, candidates, check_map
+from density.maps import BOUNDED, HALF, LINE, MAPS, Map, candidates, check_map
 from density.quadrature import integrate
 
 
@@ -23,7 +23,8 @@ def test_complement_keeps_the_small_tail(kind):
     x = m.inverse(np.linspace(0.01, 0.99, 99))
     assert np.allclose(m.forward(x) + m.complement(x), 1, atol=1e-15)
     if kind != "affine":
-        far = {"normal": 20.0, "logistic": 200.0, "laplace": 200.0, "cauchy": 1e200, "arcsine": 1 - 1e-15}[kind]
+        far = {"normal": 20.0, "logistic": 200.0, "laplace": 200.0, "cauchy": 1e200, "arcsine": 1 - 1e-15}
+        far = {**far, "exponential": 200.0, "loglogistic": 1e200, "lognormal": 1e8}[kind]
         assert 0 < m.complement(far) < 1e-7
 
 
@@ -52,12 +53,32 @@ def test_arcsine_derivative_integrates_to_one():
     assert error < 1e-5
 
 
+@pytest.mark.parametrize("kind", HALF)
+@pytest.mark.parametrize("shape", [0.6, 1.0, 3.0])
+def test_maps_of_a_half_line_and_their_mirror_images(kind, shape):
+    m, w = Map(kind, 2.0, 1.5, shape), Map(kind, 2.0, -1.5, shape)
+    assert m.support == (2.0, np.inf)
+    assert w.support == (-np.inf, 2.0)
+    u = np.linspace(0.01, 0.99, 99)
+    z = m.inverse(u) - 2
+    assert np.allclose(m.forward(2 + z), u, rtol=1e-12)
+    assert np.allclose(m.inverse_complement(1 - u), 2 + z, rtol=1e-12)
+    assert np.allclose(w.forward(2 - z), 1 - u, rtol=1e-12)
+    assert np.allclose(w.inverse(1 - u), 2 - z, rtol=1e-12)
+    assert np.allclose(w.log_derivative(2 - z), m.log_derivative(2 + z))
+    slope = (m.forward(2 + z * 1.00001) - m.forward(2 + z * 0.99999)) / (2e-5 * z)
+    assert np.allclose(np.exp(m.log_derivative(2 + z)), slope, rtol=1e-6)
+    outside = np.array([1.0, -np.inf])
+    assert m.forward(outside).tolist() == [0, 0]
+    assert m.complement(outside).tolist() == [1, 1]
+    assert m.log_derivative(outside).tolist() == [-np.inf, -np.inf]
+    ends = m.log_derivative(np.array([2.0, 1e300, np.inf]))
+    assert not np.isnan(ends).any()
+    assert ends[2] == -np.inf
+
+
 def test_names_that_do_not_work_name_those_that_do():
-    with pytest.raises(NotImplementedError, match=r"'mixture' is not built yet; pass 'auto' or one of \['normal'"):
-        check_map("mixture")
-    with pytest.raises(NotImplementedError, match="own maps are not built yet"):
-        check_map(object())  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="map='gauss' is not known"):
+    with pytest.raises(ValueError, match=r"map='gauss' is not known; pass 'auto', one of \['normal'.*or an object"):
         check_map("gauss")
 
 
@@ -65,9 +86,11 @@ def test_candidates_follow_the_statement_of_the_caller():
     seen = {"quartiles": (-1.0, 0.0, 1.0), "extent": (-4.0, 4.0)}
     logistic = candidates("logistic", support=None, **seen)
     assert len({m.scale for m in logistic}) == 3
-    assert {m.kind for m in candidates("auto", support=None, **seen)} == set(MAPS)
+    assert {m.kind for m in candidates("auto", support=None, **seen)} == {*LINE, *BOUNDED}
     assert {m.kind for m in candidates("auto", support=(0, 1), **seen)} == {"affine", "arcsine"}
     with pytest.raises(ValueError, match="covers the whole line"):
         candidates("normal", support=(0, 1), **seen)
+    assert {m.kind for m in candidates("auto", support=(-9, np.inf), **seen)} == set(HALF)
+    assert all(m.scale < 0 for m in candidates("auto", support=(-np.inf, 9), **seen))
     tied = candidates("logistic", support=None, quartiles=(0.0, 0.0, 0.0), extent=(0.0, 8.0))
     assert all(m.scale > 0 for m in tied)
