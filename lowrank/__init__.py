@@ -9,6 +9,7 @@ from ._lazy import attach
 
 if TYPE_CHECKING:
     from . import gallery as gallery
+    from . import testing as testing
     from .certificate import Certificate as Certificate
     from .certificate import certify as certify
     from .column_row import ColumnRow as ColumnRow
@@ -62,6 +63,7 @@ _EXPORTS = {
     "row_id": "interpolative",
     "select_columns": "selection",
     "select_rows": "selection",
+    "testing": "testing",
 }
 __all__ = [
     "CUR",
@@ -89,5 +91,6 @@ __all__ = [
     "row_id",
     "select_columns",
     "select_rows",
+    "testing",
 ]
 __getattr__, __dir__ = attach(__name__, _EXPORTS)

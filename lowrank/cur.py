@@ -15,7 +15,7 @@ from .certificate import Certificate, from_residuals
 from .interpolative import FLAT, choose_columns
 from .operands import as_operand
 from .passes import PROBES, FirstPass, first_pass, squared_norms
-from .results import LinearResult, Record, Recorded, Status
+from .results import LinearResult, Record, Recorded, Status, dense
 from .selection import Candidates, run_selection
 from .selection.auto import CHEAP
 
@@ -64,7 +64,8 @@ class Core(LinearResult):
 class CUR(Recorded):
     """``A ~ C U R`` with C = A[:, columns] and R = A[rows, :]; made by `cur`.
 
-    columns : (k,);  rows : (k + oversample,);  C : (m, k);  R : (k + oversample, n);  core : U as an operator.
+    columns : (k,);  rows : (k + oversample,);  C : (m, k) and R : (k + oversample, n), sparse where A is;
+    core : U as an operator.
     """
 
     columns: np.ndarray
@@ -89,7 +90,7 @@ class CUR(Recorded):
         return len(self.columns)
 
     def factors(self):
-        return self.C, self.core._matmat(self.R)
+        return dense(self.C), self.core._matmat(dense(self.R))
 
     def _matmat(self, X):
         return self.C @ self.core._matmat(self.R @ X)
@@ -174,16 +175,16 @@ def cur(
         start = first_pass(operand, k, np.random.default_rng(rng), probes=PROBES, workers=workers)
         report(1)
         J, _, method, status = choose_columns(start, k, selection, J, workers, choices)
-        C = operand.columns(J, workers=workers)
+        C = operand.keep_columns(J, workers=workers)
         report(2)
-        rows, rule = _rows(C, len(J), extra if len(J) else 0, selection, rows, start.rng)
-        R = operand.rows(rows, workers=workers)
+        rows, rule = _rows(dense(C), len(J), extra if len(J) else 0, selection, rows, start.rng)
+        R = operand.keep_rows(rows, workers=workers)
         choices.append(f"rows by {rule}, on the chosen columns")
         report(3)
-        made, found, certificate = _core(start, C, R, J, "sketched" if core == "auto" else core, workers)
+        made, found, certificate = _core(start, dense(C), dense(R), J, "sketched" if core == "auto" else core, workers)
         report(4)
         if core == "auto" and len(J) and certificate.interval[1] > FLAT:
-            made, found, certificate = _core(start, C, R, J, "optimal", workers)
+            made, found, certificate = _core(start, dense(C), dense(R), J, "optimal", workers)
             status = Status.REPAIRED if status is Status.RANK_REACHED else status
         if status is Status.EXACT_RANK and not certificate.estimate <= 1e4 * np.finfo(C.dtype).eps:
             status = Status.DEPENDENT  # the probes disagree that nothing is left

@@ -12,7 +12,7 @@ from ._threads import blas_threads, resolve_workers
 from .certificate import Certificate, from_residuals
 from .operands import Operand, as_operand
 from .passes import PROBES, FirstPass, first_pass
-from .results import Record, Recorded, Status
+from .results import Record, Recorded, Status, dense
 from .selection import RANK_REVEALING, run_selection
 
 FLAT = 0.7  # relative error above which sketched coefficients are replaced by exact ones
@@ -23,8 +23,8 @@ GROWN = 50.0  # a coefficient this large means that the columns were chosen badl
 class ColumnID(Recorded):
     """``A ~ C Z`` with C = A[:, indices]; made by `column_id`.
 
-    indices : (k,) columns of A in order of choice;  C : (m, k);  coefficients : Z, (k, n), with an identity at
-    `indices`;  rank, status, certificate, entries_read, selection, notes, seconds.
+    indices : (k,) columns of A in order of choice;  C : (m, k), sparse where A is;  coefficients : Z, (k, n),
+    with an identity at `indices`;  rank, status, certificate, entries_read, selection, notes, seconds.
     """
 
     indices: np.ndarray
@@ -47,7 +47,7 @@ class ColumnID(Recorded):
         return len(self.indices)
 
     def factors(self):
-        return self.C, self.coefficients
+        return dense(self.C), self.coefficients
 
     def _matmat(self, X):
         return self.C @ (self.coefficients @ X)
@@ -64,7 +64,8 @@ class ColumnID(Recorded):
 class RowID(Recorded):
     """``A ~ X R`` with R = A[indices, :]; made by `row_id`.
 
-    indices : (k,) rows of A in order of choice;  R : (k, n);  coefficients : X, (m, k), with an identity at `indices`.
+    indices : (k,) rows of A in order of choice;  R : (k, n), sparse where A is;  coefficients : X, (m, k),
+    with an identity at `indices`.
     """
 
     indices: np.ndarray
@@ -87,7 +88,7 @@ class RowID(Recorded):
         return len(self.indices)
 
     def factors(self):
-        return self.coefficients, self.R
+        return self.coefficients, dense(self.R)
 
     def _matmat(self, X):
         return self.coefficients @ (self.R @ X)
@@ -190,7 +191,7 @@ def row_id(
     """
     operand = as_operand(A).T
     J, C, Z, record = _decompose(operand, rank, tol, norm, quality, selection, indices, rng, workers, progress)
-    return RowID(J, np.ascontiguousarray(C.T), np.ascontiguousarray(Z.T), record)
+    return RowID(J, C.T if hasattr(C, "nnz") else np.ascontiguousarray(C.T), np.ascontiguousarray(Z.T), record)
 
 
 def _decompose(operand: Operand, rank, tol, norm, quality, selection, indices, rng, workers, progress):
@@ -209,14 +210,14 @@ def _decompose(operand: Operand, rank, tol, norm, quality, selection, indices, r
         report(1)
         J, Z, method, status = choose_columns(start, k, selection, indices, workers, choices)
         report(2)
-        C = operand.columns(J, workers=workers)
+        C = operand.keep_columns(J, workers=workers)
         report(3)
         certificate = _certify(start, J, Z)
         if not start.exact and len(J) and (quality == "best" or certificate.interval[1] > FLAT):
             if quality == "fast" and status is Status.RANK_REACHED:
                 status = Status.REPAIRED
             scale = getattr(start.operand, "factor", 1.0)
-            scaled = C if scale == 1.0 else C * C.dtype.type(scale)
+            scaled = dense(C if scale == 1.0 else C * C.dtype.type(scale))
             Z = coef.exact(scaled, start.sketch.Y[:, J], start.operand, workers=workers)
             Z[:, J] = np.eye(len(J), dtype=Z.dtype)
             certificate = _certify(start, J, Z)

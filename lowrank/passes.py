@@ -70,7 +70,7 @@ def first_pass(
     in_range = math.isfinite(total) and total < 1e-4 * float(info.max) and np.isfinite(sketch.W).all()
     if not in_range or total < float(info.tiny) / float(info.eps) ** 2:
         largest = operand.largest()  # raises, with the position, where an entry is not finite
-        operand._served(m * n)
+        operand._served(operand.size)
         if largest > 0:
             # A power of two, so that scaling rounds nothing; squares of m n entries then stay in range. Subnormal
             # matrices are lifted as far as one factor can.

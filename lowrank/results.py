@@ -12,6 +12,8 @@ import numpy as np
 from .certificate import Certificate
 
 FORMAT = 1
+SPARSE_PARTS = ("data", "indices", "indptr")
+SPARSE_KINDS = ("csr_array", "csc_array", "csr_matrix", "csc_matrix")
 
 
 class Status(enum.Enum):
@@ -28,6 +30,11 @@ class Status(enum.Enum):
     )
     ZERO = "The matrix is zero; the factorisation is empty and exact."
     EMPTY = "Rank 0 was asked for, or the matrix has no entries; the factorisation is empty."
+
+
+def dense(C: Any) -> np.ndarray:
+    """A kept part as an array: C and R of a sparse matrix are sparse."""
+    return C.toarray() if hasattr(C, "toarray") else C
 
 
 class LinearResult:
@@ -257,6 +264,9 @@ def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, np.ndarray):
         arrays[name] = value
         return {"array": name}
+    if hasattr(value, "toarray"):
+        arrays.update({f"{name}.{part}": getattr(value, part) for part in SPARSE_PARTS})
+        return {"sparse": type(value).__name__, "name": name, "shape": list(value.shape)}
     if isinstance(value, enum.Enum):
         return {"enum": type(value).__name__, "name": value.name}
     if dataclasses.is_dataclass(value):
@@ -272,6 +282,12 @@ def _unpack(value: Any, arrays) -> Any:
         return value
     if "array" in value:
         return arrays[value["array"]]
+    if "sparse" in value:
+        import scipy.sparse
+
+        known = {c.__name__: c for c in (getattr(scipy.sparse, name) for name in SPARSE_KINDS)}
+        parts = tuple(arrays[f"{value['name']}.{part}"] for part in SPARSE_PARTS)
+        return known[value["sparse"]](parts, shape=tuple(value["shape"]))
     if "tuple" in value:
         return tuple(_unpack(item, arrays) for item in value["tuple"])
     if "enum" in value:

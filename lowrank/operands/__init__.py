@@ -5,10 +5,12 @@ import numpy as np
 from .base import Operand
 from .dense import Dense
 from .kernel import GaussianKernel, KernelMatrix
+from .operator import Operator
+from .sparse import Sparse
 
-__all__ = ["Dense", "GaussianKernel", "KernelMatrix", "Operand", "as_operand"]
+__all__ = ["Dense", "GaussianKernel", "KernelMatrix", "Operand", "Operator", "Sparse", "as_operand"]
 
-KINDS: tuple[type[Operand], ...] = (Dense, KernelMatrix)
+KINDS: tuple[type[Operand], ...] = (Dense, Sparse, KernelMatrix, Operator)
 
 
 def as_operand(A) -> Operand:
@@ -16,7 +18,8 @@ def as_operand(A) -> Operand:
 
     Parameters
     ----------
-    A : numpy array of two dimensions, nested sequence of numbers, ``KernelMatrix(kernel, X)``, or an `Operand`.
+    A : numpy array of two dimensions, nested sequence of numbers, scipy.sparse matrix or array,
+        scipy LinearOperator, ``KernelMatrix(kernel, X)``, or an `Operand`.
 
     Raises
     ------
@@ -40,6 +43,6 @@ def as_operand(A) -> Operand:
     name = f"{type(A).__module__}.{type(A).__qualname__}"
     raise TypeError(
         f"A is a {name}, which lowrank does not read yet; it reads "
-        + " and ".join(kind.reads for kind in KINDS)
+        + "; ".join(kind.reads for kind in KINDS)
         + ". Convert it to a numpy array, or write an operand (see lowrank.operands.base.Operand)"
     )

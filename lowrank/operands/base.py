@@ -53,6 +53,11 @@ class Operand:
     def entries_read(self) -> int:
         return self.counter.entries
 
+    @property
+    def size(self) -> int:
+        """Entries that one pass over the matrix reads."""
+        return self.shape[0] * self.shape[1]
+
     def _served(self, count: int) -> None:
         self.counter.entries += int(count)
 
@@ -62,7 +67,7 @@ class Operand:
         """``S A``, ``probes A`` and the squared column norms, in one pass over A. For A S take the sketch of `T`."""
         if S.shape[1] != self.shape[0]:
             raise ValueError(f"the sketch is for {S.shape[1]} rows, but A has shape {self.shape}")
-        self._served(self.shape[0] * self.shape[1])
+        self._served(self.size)
         return self._sketch(S, probes, workers)
 
     def columns(self, J: np.ndarray, *, workers: int = 1) -> np.ndarray:
@@ -76,6 +81,14 @@ class Operand:
         out = np.empty((len(J), self.shape[1]), dtype=self.dtype)
         self._fill(np.asarray(J), slice(0, self.shape[1]), out)
         return out
+
+    def keep_columns(self, J: np.ndarray, *, workers: int = 1) -> Any:
+        """``A[:, J]`` as a result keeps it: sparse where A is sparse, else an array."""
+        return self.columns(J, workers=workers)
+
+    def keep_rows(self, J: np.ndarray, *, workers: int = 1) -> Any:
+        """``A[J, :]`` as a result keeps it: sparse where A is sparse, else an array."""
+        return self.rows(J, workers=workers)
 
     def entries(self, rows, columns) -> np.ndarray:
         """The block ``A[rows][:, columns]`` as a new array."""
@@ -96,7 +109,7 @@ class Operand:
 
     def rmatmat(self, X: np.ndarray, *, workers: int = 1) -> np.ndarray:
         """``A^H X`` for X of shape (m, c)."""
-        self._served(self.shape[0] * self.shape[1])
+        self._served(self.size)
         return self._rmatmat(X, workers)
 
     # --- what a kind may replace ---

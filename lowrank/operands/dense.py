@@ -13,6 +13,20 @@ STRIP = 512  # columns of a product that a thread makes at a time
 _CONVERTED: dict[str, type] = {"i": np.float64, "u": np.float64, "b": np.float64}
 
 
+def readable(dtype: np.dtype) -> tuple[np.dtype, tuple[str, ...]]:
+    """The dtype to compute in, and what to say where that is another; float16 and the like are refused."""
+    native = dtype.newbyteorder("=")
+    if native in FLOATS:
+        return native, ()
+    target = _CONVERTED.get(dtype.kind)
+    if target is None:
+        raise TypeError(
+            f"A has dtype {dtype}; expected float32, float64, complex64 or complex128, "
+            "so convert it with A.astype(np.float32) or another of these"
+        )
+    return np.dtype(target), (f"{dtype} entries were converted to float64.",)
+
+
 class Dense(Operand):
     """A two-dimensional numpy array; integers and booleans are converted to float64, and the result says so."""
 
@@ -25,17 +39,10 @@ class Dense(Operand):
         A = np.asarray(A)
         if A.ndim != 2:
             raise ValueError(f"A has shape {A.shape}; expected two dimensions, so reshape it to a matrix")
-        if A.dtype.newbyteorder("=") not in FLOATS:
-            target = _CONVERTED.get(A.dtype.kind)
-            if target is None:
-                raise TypeError(
-                    f"A has dtype {A.dtype}; expected float32, float64, complex64 or complex128, "
-                    "so convert it with A.astype(np.float32) or another of these"
-                )
-            notes = (*notes, f"{A.dtype} entries were converted to float64.")
-            A = A.astype(np.float64)
-        elif not A.dtype.isnative:
-            A = A.astype(A.dtype.newbyteorder("="))
+        dtype, note = readable(A.dtype)
+        notes = (*notes, *note)
+        if A.dtype != dtype or not A.dtype.isnative:
+            A = A.astype(dtype)
         self.A, self.shape, self.dtype = A, A.shape, A.dtype
         self.counter, self.notes = counter or Counter(), notes
         by_rows = abs(A.strides[1]) <= abs(A.strides[0])

@@ -106,12 +106,6 @@ def test_what_is_not_read(A, error, message):
         as_operand(A)
 
 
-def test_scipy_sparse_is_named_and_not_densified():
-    sparse = pytest.importorskip("scipy.sparse")
-    with pytest.raises(TypeError, match="csr_array, which lowrank does not read yet; it reads numpy arrays"):
-        as_operand(sparse.csr_array(np.eye(3)))
-
-
 def test_lists_and_kernel_tuples_are_read(rng):
     assert as_operand([[1, 2], [3, 4]]).shape == (2, 2)
     X = rng.standard_normal((5, 2))

@@ -1,0 +1,166 @@
+"""scipy.sparse matrices and arrays: CSR and CSC as they are, other formats converted to CSR; never made dense."""
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from lowrank._threads import thread_map
+from lowrank.sketching import Sketch, SparseStack
+
+from .base import Counter, Operand
+from .dense import readable
+
+STRIP = 16  # columns of a product that a thread makes at a time
+SPLIT = 1024  # columns of a CSC matrix that a thread sketches at a time
+
+
+class Sparse(Operand):
+    """A scipy.sparse matrix in CSR or CSC form; `entries_read` counts stored entries alone.
+
+    The sketch has d = 3 k + 16 dense rows, and the chosen columns and rows stay sparse in A's own format. Explicit
+    zeros, unsorted indices and duplicates are read as scipy reads them; the matrix of the user is not changed.
+    """
+
+    kind = "sparse matrix"
+    reads = "scipy.sparse matrices and arrays (CSR and CSC as they are, other formats converted)"
+
+    def __init__(self, A: Any, counter: Counter | None = None, notes: tuple[str, ...] = (), factor: float = 1.0):
+        if A.ndim != 2:
+            raise ValueError(f"A has shape {A.shape}; expected two dimensions, so reshape it to a matrix")
+        dtype, note = readable(A.dtype)
+        notes = (*notes, *note)
+        if A.format not in ("csr", "csc"):
+            notes = (*notes, f"The {A.format.upper()} matrix was converted to CSR.")
+            A = A.tocsr()
+        if A.dtype != dtype:
+            A = A.astype(dtype)
+        _check(A)
+        if not A.has_canonical_format:
+            A = A.copy()
+            A.sum_duplicates()
+        self.A, self.shape, self.dtype, self.factor = A, A.shape, A.dtype, factor
+        self.counter, self.notes = counter or Counter(), notes
+
+    @classmethod
+    def accepts(cls, A) -> bool:
+        sparse = sys.modules.get("scipy.sparse")  # whoever holds a sparse matrix has imported it
+        return sparse is not None and sparse.issparse(A)
+
+    @property
+    def T(self) -> "Sparse":
+        return Sparse(self.A.T, self.counter, self.notes, self.factor)
+
+    @property
+    def size(self) -> int:
+        return int(self.A.nnz)
+
+    def scaled(self, factor: float) -> "Sparse":
+        A = self.A.copy()
+        A.data *= A.dtype.type(factor)
+        return Sparse(A, self.counter, self.notes, factor * self.factor)
+
+    def _fill(self, rows, columns, out: np.ndarray) -> None:
+        np.copyto(out, self._take(rows, columns).toarray())
+
+    def _take(self, rows, columns) -> Any:
+        """``A[rows, columns]``, the axis along which the format is compressed first."""
+        everything = slice(None)
+        if self.A.format == "csr":
+            return self.A[rows, everything][everything, columns]
+        return self.A[everything, columns][rows, everything]
+
+    def keep_columns(self, J: np.ndarray, *, workers: int = 1) -> Any:
+        found = self.A[:, np.asarray(J)]
+        self._served(found.nnz)
+        return found
+
+    def keep_rows(self, J: np.ndarray, *, workers: int = 1) -> Any:
+        found = self.A[np.asarray(J), :]
+        self._served(found.nnz)
+        return found
+
+    def columns(self, J: np.ndarray, *, workers: int = 1) -> np.ndarray:
+        return self.keep_columns(J).toarray()
+
+    def rows(self, J: np.ndarray, *, workers: int = 1) -> np.ndarray:
+        return self.keep_rows(J).toarray()
+
+    def entries(self, rows, columns) -> np.ndarray:
+        found = self._take(np.asarray(rows), np.asarray(columns))
+        self._served(found.nnz)
+        return found.toarray()
+
+    def diagonal(self) -> np.ndarray:
+        self._served(min(self.shape))
+        return self.A.diagonal()
+
+    def largest(self) -> float:
+        data = self.A.data
+        if not np.isfinite(data).all():
+            where = np.flatnonzero(~np.isfinite(data))
+            major = np.searchsorted(self.A.indptr, where, side="right") - 1
+            minor = self.A.indices[where]
+            rows, columns = (major, minor) if self.A.format == "csr" else (minor, major)
+            first = np.lexsort((columns, rows))[0]
+            raise ValueError(
+                f"A[{rows[first]}, {columns[first]}] is {data[where[first]]}; lowrank needs finite entries, "
+                "so remove or impute them first"
+            )
+        return max(float(np.abs(part).max(initial=0.0)) for part in (data.real, data.imag))
+
+    def _sketch(self, S: SparseStack, probes: np.ndarray | None, workers: int) -> Sketch:
+        from lowrank._sparse_kernels import probe_rows, scatter_rows, sketch_columns
+
+        A, (m, n) = self.A, self.shape
+        real = A.data.real.dtype
+        signs = S.signs.astype(real)
+        omega = np.zeros((m, 0), real) if probes is None else np.ascontiguousarray(probes.T, dtype=real)
+        Y, W = np.zeros((n, S.height), A.dtype), np.zeros((n, omega.shape[1]), A.dtype)
+        norms = np.zeros(n)
+        stored = A.indptr, A.indices, A.data
+        if A.format == "csc":
+
+            def work(j: int) -> None:
+                sketch_columns(*stored, S.rows, signs, omega, j, min(j + SPLIT, n), Y, W, norms)
+
+            jobs = list(range(0, n, SPLIT))
+        else:
+
+            def work(j: int) -> None:
+                if j < 0:
+                    probe_rows(*stored, omega, W, norms)
+                else:
+                    scatter_rows(*stored, S.rows, signs, j, Y)
+
+            jobs = [-1, *range(S.rows.shape[1])]  # the longest job first
+        with np.errstate(over="ignore", invalid="ignore"):  # non-finite sums are judged by the caller
+            thread_map(work, jobs, workers)
+        return Sketch(Y.T, W.T, norms)
+
+    def _rmatmat(self, X: np.ndarray, workers: int) -> np.ndarray:
+        adjoint = self.A.conj().T
+        out = np.empty((self.shape[1], X.shape[1]), dtype=np.result_type(self.dtype, X.dtype))
+
+        def strip(j: int) -> None:
+            out[:, j : j + STRIP] = adjoint @ X[:, j : j + STRIP]
+
+        thread_map(strip, range(0, X.shape[1], STRIP), workers)
+        return out
+
+
+def _check(A) -> None:
+    """Indices in range: compiled loops trust them."""
+    major, minor = A.shape if A.format == "csr" else A.shape[::-1]
+    starts, at = A.indptr, A.indices
+    if (
+        len(starts) != major + 1
+        or starts[0] != 0
+        or starts[-1] != len(at)
+        or len(at) != len(A.data)
+        or (np.diff(starts) < 0).any()
+        or (at.size and (at.min() < 0 or at.max() >= minor))
+    ):
+        raise ValueError(
+            f"A is a damaged {A.format.upper()} matrix: its indices do not fit its shape {A.shape}; build it anew"
+        )

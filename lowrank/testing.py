@@ -1,0 +1,183 @@
+"""The laws that every kind of matrix obeys, as a class of tests that a new kind inherits."""
+
+import pickle
+from typing import Any
+
+import numpy as np
+
+import lowrank as lr
+
+from .operands import Operand, as_operand
+from .sketching import SparseStack
+
+__all__ = ["OperandConformance"]
+
+SEED = 20261
+
+
+class OperandConformance:
+    """Tests of one kind of matrix against the array that it stands for; needs a test runner, and only numpy else.
+
+    Subclass it under a name that the runner collects, and define `make`. The matrix should have at least 30 rows and
+    20 columns, neither zero nor of rank below 6.
+
+    Attributes
+    ----------
+    tolerance : relative to the largest entry; what the kind's own arithmetic costs, 1e-12 unless said.
+    exact_norms : whether `sketch` returns exact column norms (a kind that is known by products alone cannot).
+
+    Examples
+    --------
+    >>> import numpy as np, lowrank as lr
+    >>> from lowrank.testing import OperandConformance
+    >>> class TestFortran(OperandConformance):
+    ...     def make(self, rng):
+    ...         A = rng.standard_normal((60, 25))
+    ...         return np.asfortranarray(A), A
+    >>> TestFortran().test_columns_rows_and_entries()
+    """
+
+    tolerance: float = 1e-12
+    exact_norms: bool = True
+
+    def make(self, rng: np.random.Generator) -> tuple[Any, np.ndarray]:
+        """(what a user passes as A, the same matrix as an array)."""
+        raise NotImplementedError("define make(rng) -> (A, the same matrix as an array)")
+
+    def pair(self) -> tuple[Operand, np.ndarray, np.random.Generator]:
+        """A fresh operand, its array, and a generator to go on with; the same at every call."""
+        rng = np.random.default_rng(SEED)
+        A, dense = self.make(rng)
+        return as_operand(A), np.asarray(dense), rng
+
+    def close(self, found: Any, expected: np.ndarray, growth: float = 1.0) -> None:
+        """Equal within the tolerance times the largest number expected."""
+        scale = float(np.abs(expected).max(initial=0.0))
+        np.testing.assert_allclose(np.asarray(found), expected, rtol=0, atol=growth * self.tolerance * scale)
+
+    def test_shape_and_dtype(self) -> None:
+        operand, A, _ = self.pair()
+        assert operand.shape == A.shape
+        assert operand.dtype in (np.float32, np.float64, np.complex64, np.complex128)
+        assert (operand.dtype.kind == "c") == (A.dtype.kind == "c")
+        assert operand.entries_read == 0
+        assert as_operand(operand) is operand
+        assert operand.kind != Operand.kind, "give the kind a name"
+
+    def test_columns_rows_and_entries(self) -> None:
+        operand, A, rng = self.pair()
+        m, n = A.shape
+        J, rows = rng.permutation(n)[:6], rng.permutation(m)[:9]
+        self.close(operand.columns(J), A[:, J])
+        self.close(operand.rows(rows), A[rows])
+        self.close(operand.entries(rows, J), A[np.ix_(rows, J)])
+        for kept, expected in ((operand.keep_columns(J), A[:, J]), (operand.keep_rows(rows), A[rows])):
+            self.close(kept.toarray() if hasattr(kept, "toarray") else kept, expected)
+        assert operand.columns(J[:0]).shape == (m, 0)
+        assert operand.rows(rows[:0]).shape == (0, n)
+        assert operand.columns(J).dtype == operand.rows(rows).dtype == operand.dtype
+        if m == n:
+            self.close(operand.diagonal(), A.diagonal())
+
+    def test_products(self) -> None:
+        operand, A, rng = self.pair()
+        m, n = A.shape
+        X, Z = rng.standard_normal((n, 3)).astype(operand.dtype), rng.standard_normal((m, 70)).astype(operand.dtype)
+        self.close(operand.matmat(X), A @ X, growth=10)
+        self.close(operand.rmatmat(Z), A.conj().T @ Z, growth=10)
+
+    def test_sketch(self) -> None:
+        operand, A, rng = self.pair()
+        S = SparseStack.draw(80, A.shape[0], rng)
+        omega = rng.standard_normal((3, A.shape[0]))
+        sketch = operand.sketch(S, omega)
+        self.close(sketch.Y, S.to_dense() @ A, growth=10)
+        self.close(sketch.W, omega @ A, growth=10)
+        norms = np.linalg.norm(A, axis=0) ** 2
+        if self.exact_norms:
+            self.close(sketch.squared_norms, norms, growth=100)
+        else:
+            assert 0.2 * norms.sum() < sketch.squared_norm < 5 * norms.sum()
+        assert operand.sketch(S).W.shape == (0, A.shape[1])
+
+    def test_transpose(self) -> None:
+        operand, A, rng = self.pair()
+        rows = rng.permutation(A.shape[0])[:5]
+        turned = operand.T
+        assert turned.shape == A.T.shape
+        self.close(turned.columns(rows), A[rows].T)
+        assert operand.entries_read == turned.entries_read > 0, "a transpose shares the counter"
+        self.close(turned.T.columns(np.array([1])), A[:, [1]])
+        X = rng.standard_normal((A.shape[0], 2)).astype(operand.dtype)
+        self.close(turned.matmat(X), A.T @ X, growth=10)
+        S = SparseStack.draw(20, A.shape[1], rng)
+        self.close(turned.sketch(S).Y, S.to_dense() @ A.T, growth=10)
+
+    def test_every_verb_is_counted(self) -> None:
+        operand, A, rng = self.pair()
+        m, n = A.shape
+        verbs = {
+            "columns": lambda: operand.columns(np.arange(n)),
+            "rows": lambda: operand.rows(np.arange(m)),
+            "entries": lambda: operand.entries(np.arange(m), np.arange(n)),
+            "matmat": lambda: operand.matmat(np.eye(n, dtype=operand.dtype)),
+            "rmatmat": lambda: operand.rmatmat(np.eye(m, dtype=operand.dtype)),
+            "sketch": lambda: operand.sketch(SparseStack.draw(8, m, rng)),
+        }
+        for name, verb in verbs.items():
+            before = operand.entries_read
+            verb()
+            assert operand.entries_read > before, f"{name} reads entries and does not count them"
+
+    def test_scale(self) -> None:
+        operand, A, rng = self.pair()
+        rows = rng.permutation(A.shape[0])[:4]
+        self.close(operand.scaled(0.25).rows(rows), 0.25 * A[rows])
+        assert operand.largest() > 0
+
+    def test_workers_change_no_bit(self) -> None:
+        operand, A, rng = self.pair()
+        S, J = SparseStack.draw(40, A.shape[0], rng), np.arange(7)
+        X = rng.standard_normal((A.shape[0], 5)).astype(operand.dtype)
+        for verb in (lambda w: operand.sketch(S, workers=w).Y, lambda w: operand.columns(J, workers=w),
+                     lambda w: operand.rmatmat(X, workers=w)):  # fmt: skip
+            first = verb(1)
+            for workers in (2, 3):
+                np.testing.assert_array_equal(verb(workers), first)
+
+    def test_column_id(self) -> None:
+        self._factorisation(lr.column_id)
+
+    def test_column_id_best(self) -> None:
+        self._factorisation(lr.column_id, quality="best")
+
+    def test_row_id(self) -> None:
+        self._factorisation(lr.row_id)
+
+    def test_cur(self) -> None:
+        self._factorisation(lr.cur)
+        self._factorisation(lr.cur, core="optimal")
+
+    def _factorisation(self, make: Any, **options: Any) -> None:
+        operand, A, _ = self.pair()
+        f = make(operand, rank=5, rng=7, **options)
+        g = make(A, rank=5, rng=7, **options)
+        size = float(np.linalg.norm(A))
+        error, peer = (float(np.linalg.norm(A - h.to_dense())) / size for h in (f, g))
+        best = float(np.linalg.norm(np.linalg.svd(A, compute_uv=False)[5:])) / size
+        slack = 1e3 * self.tolerance
+        assert best - slack <= error <= max(1.5 * peer, 4 * best) + slack, (best, error, peer)
+        assert error <= 1 + slack
+        low, high = f.certificate.interval
+        assert low / 2 - slack <= error <= 2 * high + slack, "the certificate is far from the error"
+        if hasattr(f, "C"):
+            picked = f.columns if hasattr(f, "columns") else f.indices
+            self.close(f.C.toarray() if hasattr(f.C, "toarray") else f.C, A[:, picked])
+        if hasattr(f, "R"):
+            picked = f.rows if hasattr(f, "rows") else f.indices
+            self.close(f.R.toarray() if hasattr(f.R, "toarray") else f.R, A[picked])
+        assert f.entries_read == operand.entries_read > 0
+        again = pickle.loads(pickle.dumps(f))
+        np.testing.assert_array_equal(again.to_dense(), f.to_dense())
+        self.close(f @ np.ones(A.shape[1]), f.to_dense() @ np.ones(A.shape[1]), growth=100)
+        self.close(np.ones(A.shape[0]) @ f, np.ones(A.shape[0]) @ f.to_dense(), growth=100)
