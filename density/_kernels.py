@@ -64,3 +64,27 @@ def horner(theta, real, imag, out_real, out_imag):
         for j in range(width):
             out_real[start + j] = x[j]
             out_imag[start + j] = y[j]
+
+
+@kernel
+def look_up(x, lo, per_unit, first, scale, coefficients, exponentiate, out):
+    """Piecewise polynomials of degree 5 on columns of equal width, each cut into scale[c] cells; returns how many x
+    have no cell (NaN, outside, or a cell whose coefficients are NaN): there `out` is NaN.
+
+    Floor: 16 bytes moved and 12 flops a point, 1 ns; the rows of the bulk stay in cache.
+    """
+    columns = len(first)
+    missed = 0
+    for i in range(len(x)):
+        t = (np.float64(x[i]) - lo) * per_unit
+        value = np.nan
+        if t >= 0.0 and t < columns:
+            c = int(t)
+            s = (t - c) * scale[c]
+            j = int(s)
+            s -= j
+            r = coefficients[first[c] + j]
+            value = r[0] + s * (r[1] + s * (r[2] + s * (r[3] + s * (r[4] + s * r[5]))))
+        out[i] = np.exp(value) if exponentiate else value
+        missed += value != value
+    return missed

@@ -1,14 +1,17 @@
 """The Fourier density: a squared trigonometric polynomial, carried to the line by a monotone map."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 import numpy as np
 
+from ._threads import resolve_workers, thread_map
 from .maps import Map
 from .own_map import OwnMap
 from .report import FitReport
 
+_TABLE_FROM = 50_000  # points that pay for a table: building one costs about as much as evaluating 20,000
+_BLOCK = 1 << 16  # points that one thread evaluates at a time; a constant, so that no bit depends on the threads
 _KERNEL_FROM = 1 << 14  # below this numpy evaluates faster than numba loads
 
 
@@ -74,17 +77,24 @@ class FourierDensity:
     def __post_init__(self):
         self.coefficients.setflags(write=False)
 
+    def __getstate__(self) -> dict:
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # what was cached can be computed again
+
     # --- evaluation ---
 
-    def pdf(self, x, *, exact: bool = True):
-        """Density at x; `exact` asks for the polynomial itself, which is all there is until there is a table."""
-        x, finish = _flat(x)
-        return finish(np.exp(self._log_pdf(x)))
+    def pdf(self, x, *, exact: bool = True, workers: int | None = None):
+        """Density at x.
 
-    def logpdf(self, x, *, exact: bool = True):
-        """Log-density at x, in nats; `exact` as for `pdf`."""
-        x, finish = _flat(x)
-        return finish(self._log_pdf(x))
+        `exact` evaluates the polynomial itself. ``exact=False`` lets 50,000 points and more go through a table of log q
+        that was checked to 1e-8 (so the density is right to a relative 1e-8), 4 to 15 times faster; it is not the
+        default, because a value would then depend in its ninth digit on how many were asked for. `workers` are threads,
+        None for all cores; they change no bit of the result.
+        """
+        return self._evaluate(x, exact, workers, exponentiate=True)
+
+    def logpdf(self, x, *, exact: bool = True, workers: int | None = None):
+        """Log-density at x, in nats; `exact` and `workers` as for `pdf`, the table's error is at most 1e-8."""
+        return self._evaluate(x, exact, workers, exponentiate=False)
 
     def cdf(self, x):
         """Probability of a value <= x; absolute error about 1e-15."""
@@ -220,6 +230,33 @@ class FourierDensity:
             s = s * (-1.0) ** np.arange(len(s)) if self.basis == "cosine" else np.conj(s)
         mass = np.clip(u + _polynomial(self._period * u, s)[1] - np.imag(s).sum(), 0, 1)
         return np.where(u == 0, 0.0, mass)
+
+    @cached_property
+    def _table(self):
+        from .log_table import table_of
+
+        return table_of(self)
+
+    def _evaluate(self, x, exact: bool, workers: int | None, *, exponentiate: bool):
+        x, workers = np.asarray(x), resolve_workers(workers)
+        tabulated = not exact and x.size >= _TABLE_FROM and x.dtype in (np.float32, np.float64)
+        if tabulated:
+            shape, table = x.shape, self._table
+            x, finish = np.ascontiguousarray(x).reshape(-1), lambda values: values.reshape(shape)
+        else:
+            x, finish = _flat(x)
+        out = np.empty_like(x)
+
+        def one(at):
+            part = slice(at, at + _BLOCK)
+            if tabulated:
+                table.fill(x[part], out[part], self._log_pdf, exponentiate=exponentiate)
+            else:
+                log_pdf = self._log_pdf(x[part])
+                out[part] = np.exp(log_pdf) if exponentiate else log_pdf
+
+        thread_map(one, range(0, x.size, _BLOCK), workers)
+        return finish(out)
 
     def _log_pdf(self, x):
         with np.errstate(divide="ignore", invalid="ignore"):  # log 0 is -inf, and NaN stays NaN
