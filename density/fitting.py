@@ -13,6 +13,7 @@ from .fourier import FourierDensity, Tail
 from .histogram import HistogramSketch, ordered_bits
 from .likelihood import GAP_TOLERANCE, Certified, Circle, Maximum, certified_maximum, ranked_maximum, spectral_factor
 from .maps import Map, candidates, check_map
+from .mixture_map import MixtureMap, mixture_map
 from .own_map import MonotoneMap, OwnMap, own_map
 from .report import Candidate, FitReport, FitWarning, OrderStep, Status
 
@@ -20,7 +21,12 @@ _LADDER = (0, 1, 2, 3, 4, 6, 8, 11, 16, 22, 32, 45, 64, 90, 128, 181, 256, 362, 
 _COARSE = (0, 2, 4, 8, 16, 32, 64, 128, 256)
 _MINIMUM = 5
 _SINGULAR = 6.0  # nats of all held-out data by which a map that is infinite at an end must beat the others
+_WAVY = 16  # orders from which on a mixture of peaks is worth trying as a map
+_RESIDUE = 32  # the highest order that such a map is judged with: what it leaves should be smooth
 _RANK = 0.02  # orders and maps are ranked on likelihoods this exact, in nats of the whole data
+
+
+AnyMap = Map | OwnMap | MixtureMap
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Cells:
         room = (hi - lo) / max(self.n - 1, 1) if self.grid is None else self.grid / 2
         return lo - room, hi + room
 
-    def nodes(self, m: Map | OwnMap, circle_nodes: int, periodic: bool, masses=None):
+    def nodes(self, m: AnyMap, circle_nodes: int, periodic: bool, masses=None):
         """Linear binning of the image of the data to equispaced nodes of [0, 1]."""
         x, w = self.centres, self.masses if masses is None else masses
         if self.grid is not None:
@@ -85,8 +91,9 @@ def fit(
     x : array of real numbers of any shape, at least 5 and not all equal; or a HistogramSketch.
     weights : array of x's length, >= 0; n becomes the effective number (sum w)^2 / sum w^2.
     order : "auto" for the lowest AIC, or the highest frequency K (cosine: K free numbers, periodic: 2 K).
-    map : "auto" for the best held-out likelihood, or "normal", "logistic", "laplace", "cauchy", "affine", "arcsine"; on
-        a half line "exponential", "loglogistic", "lognormal"; or an object with forward, inverse and log_derivative.
+    map : "auto" for the best held-out likelihood, or "normal", "logistic", "laplace", "cauchy", "affine", "arcsine",
+        "mixture"; on a half line "exponential", "loglogistic", "lognormal"; or an object with forward, inverse
+        and log_derivative.
     support : (lo, hi) that is believed: no mass outside, no safety tail; one end may be infinite. The map is then
         "affine" or "arcsine", or one of the half line.
     basis : "cosine", or "periodic" for circular data of period support[1] - support[0].
@@ -142,12 +149,19 @@ def fit(
     if kind == "own":
         maps = [own_map(map, cells.quantile)]
         support = maps[0].support if np.isfinite(maps[0].support).any() else None
+    elif kind == "mixture":
+        if support is not None:
+            raise ValueError("map='mixture' covers the whole line, but support= was given; drop one")
+        maps = [mixture_map(cells.centres, cells.masses, cells.n)]
     else:
         maps = candidates(kind, support=support, quartiles=quartiles, extent=cells.extent)
     believed = support is not None or basis == "periodic"
     tail = _safety_tail(cells, quartiles, 0.0 if believed else 2 / (cells.n + 10))
     with blas_threads(1):  # the matrices are small: more threads only wait for one another
         tried = _judge(cells, maps, tail, K, basis) if len(maps) > 1 else ()
+        if kind == "auto" and not believed and max(tried, key=lambda c: c.held_out).order >= _WAVY:
+            peaks = mixture_map(cells.centres, cells.masses, cells.n)
+            maps, tried = [*maps, peaks], (*tried, *_judge(cells, [peaks], tail, K, basis))
         chosen = maps[int(np.argmax([c.held_out for c in tried]))] if tried else maps[0]
         best, path = _best_order(cells, chosen, K, basis)
     status = Status.CERTIFIED if best.gap_nats <= GAP_TOLERANCE else Status.UNCERTIFIED
@@ -248,11 +262,11 @@ def _nodes_for(order: int) -> int:
     return 1 << int(np.ceil(np.log2(max(1024, 32 * order))))
 
 
-def _circle(cells: Cells, m: Map | OwnMap, order: int, basis: str, masses=None) -> Circle:
+def _circle(cells: Cells, m: AnyMap, order: int, basis: str, masses=None) -> Circle:
     return Circle(cells.nodes(m, _nodes_for(order), basis == "periodic", masses), basis)
 
 
-def _highest(cells: Cells, m: Map | OwnMap, n: float) -> int:
+def _highest(cells: Cells, m: AnyMap, n: float) -> int:
     """Orders beyond this are not tried: 3 sqrt(n) parameters overfit, and rounded data say nothing of finer waves.
 
     cos(K pi u) has the period 2 / K, so on cells of width du the highest frequency that the data determine is 1 / du.
@@ -269,7 +283,7 @@ def _promise(circle: Circle, K: int) -> float:
     return circle.log_likelihood(spectral_factor(circle, circle.smoothed(K), K))
 
 
-def _ascend(cells: Cells, m: Map | OwnMap, orders, basis: str, masses=None, patience: int = 2):
+def _ascend(cells: Cells, m: AnyMap, orders, basis: str, masses=None, patience: int = 2):
     """Maxima up the ladder, each started from the one before where that is likelier, and the order of lowest AIC.
 
     Small orders are tried on few nodes; a larger circle is made only when the best order comes near its limit, or when
@@ -304,7 +318,7 @@ def _ascend(cells: Cells, m: Map | OwnMap, orders, basis: str, masses=None, pati
     return best, found, aic, circle
 
 
-def _best_order(cells: Cells, m: Map | OwnMap, K: int | None, basis: str) -> tuple[Certified, tuple[OrderStep, ...]]:
+def _best_order(cells: Cells, m: AnyMap, K: int | None, basis: str) -> tuple[Certified, tuple[OrderStep, ...]]:
     per_order = 1 if basis == "cosine" else 2
     if K is not None:
         best = certified_maximum(_circle(cells, m, K, basis), K)
@@ -329,7 +343,7 @@ def _best_order(cells: Cells, m: Map | OwnMap, K: int | None, basis: str) -> tup
     return certified_maximum(circle, best, found[best].a), path
 
 
-def _judge(cells: Cells, maps: Sequence[Map | OwnMap], tail: Tail, K: int | None, basis: str) -> tuple[Candidate, ...]:
+def _judge(cells: Cells, maps: Sequence[AnyMap], tail: Tail, K: int | None, basis: str) -> tuple[Candidate, ...]:
     """Held-out likelihood of every map: fit on two thirds of the samples, score on the rest.
 
     The counts are thinned by a generator of fixed seed, so the choice is a function of the sketch.
@@ -345,8 +359,10 @@ def _judge(cells: Cells, maps: Sequence[Map | OwnMap], tail: Tail, K: int | None
     n_train, n_test = float(train.sum()), float(test.sum())
     judged = []
     for m in maps:
+        if isinstance(m, MixtureMap):  # it has many parameters: judged on samples that none of them has seen
+            m = m.refitted(cells.centres, train)
         if K is None:
-            top = min(_highest(cells, m, n_train), 256)
+            top = min(_highest(cells, m, n_train), _RESIDUE if isinstance(m, MixtureMap) else 256)
             best, found, _, _ = _ascend(cells, m, [k for k in _COARSE if k <= top], basis, train / cells.n)
         else:
             best = K

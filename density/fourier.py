@@ -7,6 +7,7 @@ import numpy as np
 
 from ._threads import resolve_workers, thread_map
 from .maps import Map
+from .mixture_map import MixtureMap
 from .own_map import OwnMap
 from .report import FitReport
 
@@ -68,7 +69,7 @@ class FourierDensity:
     """
 
     basis: str
-    map: Map | OwnMap
+    map: Map | MixtureMap | OwnMap
     coefficients: np.ndarray
     tail: Tail
     map_parameters: int

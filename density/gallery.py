@@ -124,6 +124,11 @@ def claw() -> KnownDensity:
     return gaussian_mixture("claw", [0.5] + 5 * [0.1], [0, -1, -0.5, 0, 0.5, 1], [1] + 5 * [0.1])
 
 
+def three_scale_peaks() -> KnownDensity:
+    """Three Gaussian peaks, each ten times sharper than the one before."""
+    return gaussian_mixture("peaks", [0.5, 0.3, 0.2], [0, 1.5, -1], [1, 0.1, 0.01])
+
+
 def laplace() -> KnownDensity:
     """``exp(-|x|) / 2``."""
 
@@ -198,7 +203,7 @@ def beta25() -> KnownDensity:
 
 def known_densities() -> tuple[KnownDensity, ...]:
     """All of them."""
-    return tuple(f() for f in (gmm25, gmm10, claw, laplace, student_t3, cauchy, uniform, beta25))
+    return tuple(f() for f in (gmm25, gmm10, claw, three_scale_peaks, laplace, student_t3, cauchy, uniform, beta25))
 
 
 # --- real data ---

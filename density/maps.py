@@ -10,7 +10,7 @@ import numpy as np
 LINE = ("normal", "logistic", "laplace", "cauchy")
 BOUNDED = ("affine", "arcsine")
 HALF = ("exponential", "loglogistic", "lognormal")
-MAPS = (*LINE, *BOUNDED, *HALF)  # stored densities hold the position in this row: only ever append
+MAPS = (*LINE, *BOUNDED, *HALF, "mixture")  # stored densities hold the position in this row: only ever append
 
 
 @dataclass(frozen=True)

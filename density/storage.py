@@ -8,25 +8,32 @@ import numpy as np
 from .errors import ChecksumError, CorruptDataError, NotOurDataError, TruncatedDataError, UnknownVersionError
 from .fourier import FourierDensity, Tail
 from .maps import HALF, MAPS, Map
+from .mixture_map import MixtureMap
 from .report import FitReport, Status
 
 _BASES = ("cosine", "periodic")
 _MAGIC, _VERSION = b"TDEN", 0
+_NO_DENSITY = "the numbers of the stored density are not those of a density"
 _HEAD = struct.Struct("<4sBBBBI10d")
 
 
 def to_bytes(p: FourierDensity) -> bytes:
     """Header, coefficients and checksum; see `FourierDensity.to_bytes`."""
     r, m, t = p.report, p.map, p.tail
-    if not isinstance(m, Map):
+    extra, loc, scale, shape = b"", 0.0, 1.0, 1.0
+    if isinstance(m, MixtureMap):
+        extra = np.array([m.weights, m.means, m.widths], dtype="<f8").tobytes()
+    elif isinstance(m, Map):
+        loc, scale, shape = m.loc, m.scale, m.shape
+    else:
         raise TypeError(f"the map {m.describe()} is code, which has no bytes here; pickle the density instead")
     grid = np.nan if r.grid is None else r.grid
     head = _HEAD.pack(
         _MAGIC, _VERSION, _BASES.index(p.basis), MAPS.index(m.kind), p.map_parameters, p.order,
-        m.loc, m.scale, t.mass, t.loc, t.scale, r.n, r.gap_nats, grid, m.shape, 0.0,
+        loc, scale, t.mass, t.loc, t.scale, r.n, r.gap_nats, grid, shape, len(extra) / 24,
     )  # fmt: skip
     wire = "<f8" if p.basis == "cosine" else "<c16"
-    body = head + np.ascontiguousarray(p.coefficients, dtype=wire).tobytes()
+    body = head + np.ascontiguousarray(p.coefficients, dtype=wire).tobytes() + extra
     return body + struct.pack("<I", zlib.crc32(body))
 
 
@@ -58,13 +65,15 @@ def from_bytes(data: bytes) -> FourierDensity:
         raise UnknownVersionError(f"stored density of version {version}; this release reads version {_VERSION}")
     if basis >= len(_BASES) or kind >= len(MAPS):
         raise ChecksumError("the header of the stored density names an unknown basis or map")
-    expected = _HEAD.size + (order + 1) * (8 if basis == 0 else 16) + 4
+    at = _HEAD.size + (order + 1) * (8 if basis == 0 else 16)
+    components = int(numbers[-1]) if MAPS[kind] == "mixture" and 1 <= numbers[-1] <= 64 else 0
+    expected = at + 24 * components + 4
     if len(data) != expected:
         raise TruncatedDataError(f"a stored density of order {order} has {expected} bytes; got {len(data)}")
     if zlib.crc32(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
         raise ChecksumError("the checksum of the stored density does not match: some byte was changed")
     wire, native = ("<f8", np.float64) if basis == 0 else ("<c16", np.complex128)
-    a = np.frombuffer(data[_HEAD.size : -4], dtype=wire).astype(native)
+    a = np.frombuffer(data[_HEAD.size : at], dtype=wire).astype(native)
     loc, scale, mass, tail_loc, tail_scale, n, gap, grid, shape, _ = numbers
     if not (
         np.isfinite(a).all()
@@ -75,8 +84,15 @@ def from_bytes(data: bytes) -> FourierDensity:
         and 0 <= mass < 1
         and abs(np.vdot(a, a).real - 1) < 1e-9
     ):
-        raise CorruptDataError("the numbers of the stored density are not those of a density")
+        raise CorruptDataError(_NO_DENSITY)
+    m: Map | MixtureMap = Map(MAPS[kind], loc, scale, shape)
+    if MAPS[kind] == "mixture":
+        parts = np.frombuffer(data[at:-4], dtype="<f8").reshape(3, -1).astype(np.float64)
+        weights, _, widths = parts
+        if not (components and np.isfinite(parts).all() and (weights > 0).all() and (widths > 0).all()):
+            raise CorruptDataError(_NO_DENSITY)
+        m = MixtureMap(*(tuple(float(v) for v in row) for row in parts))
     status = Status.CERTIFIED if gap <= 1e-6 else Status.UNCERTIFIED
     report = FitReport(status, n, grid=None if np.isnan(grid) else grid, gap_nats=gap)
     tail = Tail(mass, tail_loc, tail_scale)
-    return FourierDensity(_BASES[basis], Map(MAPS[kind], loc, scale, shape), a, tail, map_parameters, report)
+    return FourierDensity(_BASES[basis], m, a, tail, map_parameters, report)

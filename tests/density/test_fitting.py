@@ -26,7 +26,7 @@ def test_automatic_fits_are_certified_and_close(known):
     p = ds.fit(known.sample(30_000, rng=20263))
     assert p.gap_nats <= 1e-6
     assert known.kl(p) < 4e-3
-    assert len(p.report.candidates) == 8
+    assert len(p.report.candidates) in (8, 9)  # a mixture is tried where the others are wavy
     assert p.order in {step.order for step in p.report.order_path}
     assert min(p.report.order_path, key=lambda s: s.aic).order == p.order
 

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from density.maps import BOUNDED, HALF, LINE, MAPS, Map, candidates, check_map
+from density.maps import BOUNDED, HALF, LINE, Map, candidates, check_map
 from density.quadrature import integrate
 
+KINDS = (*LINE, *BOUNDED, *HALF)
 
-@pytest.mark.parametrize("kind", MAPS)
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_inverse_undoes_forward(kind):
     m = Map(kind, 3.0, 2.0)
     u = np.linspace(0.001, 0.999, 301)
@@ -17,7 +19,7 @@ def test_inverse_undoes_forward(kind):
     assert np.allclose(Map(kind, 0.0, 2.0).forward(Map(kind, 0.0, 2.0).inverse(tiny)), tiny, rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize("kind", MAPS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_complement_keeps_the_small_tail(kind):
     m = Map(kind, 0.0, 1.0)
     x = m.inverse(np.linspace(0.01, 0.99, 99))
@@ -28,7 +30,7 @@ def test_complement_keeps_the_small_tail(kind):
         assert 0 < m.complement(far) < 1e-7
 
 
-@pytest.mark.parametrize("kind", MAPS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_log_derivative_is_the_slope(kind):
     m = Map(kind, -1.0, 0.7)
     x = m.inverse(np.linspace(0.05, 0.95, 61))
