@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 __all__ = [
     "SPECTRA",
@@ -142,7 +143,7 @@ def clusters(n: int, dim: int, *, count=20, spread=0.1, rng=None, dtype=np.float
     return (centres[label] + spread * generator.standard_normal((n, dim))).astype(dtype)
 
 
-def photo_patches(name: str = "china.jpg", *, size: int = 8, dtype=np.float64) -> np.ndarray:
+def photo_patches(name: str = "china.jpg", *, size: int = 8, dtype: DTypeLike = np.float64) -> np.ndarray:
     """All `size` x `size` colour patches of a photograph that scikit-learn ships, one a row, with values in [0, 1].
 
     ``china.jpg`` and ``flower.jpg`` measure 427 x 640, so that there are 420 x 633 = 265,860 patches of 192 numbers.

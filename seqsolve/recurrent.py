@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -22,7 +22,15 @@ _SAMPLE, _SHORT = 256, 32  # steps of a call that the report's certificate looks
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
-def parallelize(module: nn.Module, *, method: str = "auto", workers: int | None = None) -> nn.Module:
+@overload
+def parallelize(module: nn.RNN, *, method: str = "auto", workers: int | None = None) -> FusedRNN: ...
+@overload
+def parallelize(module: nn.GRU, *, method: str = "auto", workers: int | None = None) -> FusedGRU: ...
+@overload
+def parallelize(module: nn.LSTM, *, method: str = "auto", workers: int | None = None) -> FusedLSTM: ...
+@overload
+def parallelize(module: nn.Module, *, method: str = "auto", workers: int | None = None) -> nn.Module: ...
+def parallelize(module, *, method="auto", workers=None):
     r"""A faster drop-in for a recurrent module, with the same parameters, signature and outputs.
 
     .. math:: h_t = f(h_{t-1}, x_t),\quad t = 1..T
