@@ -10,7 +10,7 @@ import numpy as np
 from ._checks import as_order, as_samples, as_support, as_weights, non_finite_message
 from ._threads import blas_threads
 from .fourier import FourierDensity, Tail
-from .histogram import HistogramSketch, ordered_bits
+from .histogram import CELLS, HistogramSketch, natural_unit
 from .likelihood import GAP_TOLERANCE, Certified, Circle, Maximum, certified_maximum, ranked_maximum, spectral_factor
 from .maps import Map, candidates, check_map
 from .mixture_map import MixtureMap, mixture_map
@@ -84,7 +84,8 @@ def fit(
     """Maximum-likelihood Fourier density of one-dimensional samples, with a certificate that it is the maximum.
 
     ``max_a sum_i w_i log(|A(u_i)|^2 / ||a||^2)``, u = F(x): a problem whose stationary points are certified through
-    ``gap_nats = log lambda_max(M)`` (see `density.likelihood`). The data enter through a `HistogramSketch`.
+    ``gap_nats = log lambda_max(M)`` (see `density.likelihood`). The data enter through a `HistogramSketch`: up to
+    131,072 distinct values exactly, more of them in cells that scale with the data.
 
     Parameters
     ----------
@@ -196,7 +197,7 @@ def _cells(x, weights, workers) -> Cells:
             values, weights = values[weights > 0], weights[weights > 0]
             weights = weights / weights.max()  # squares of tiny weights would vanish
             n_eff = float(weights.sum() ** 2 / (weights @ weights))
-        sketch = HistogramSketch().update(values, workers=workers)
+        sketch = _sketch(values, workers)
     n = sketch.n
     if n < _MINIMUM:
         raise ValueError(f"{n} samples are too few; a density needs at least {_MINIMUM}")
@@ -208,8 +209,7 @@ def _cells(x, weights, workers) -> Cells:
         )
     masses = counts / n
     if n_eff is not None:
-        where = np.searchsorted(sketch._ids, ordered_bits(values) >> sketch._shift)
-        masses = np.bincount(where, weights, len(centres))
+        masses = np.bincount(sketch.cell_of(values), weights, len(centres))
         masses /= masses.sum()
     if not np.isfinite(float(centres[-1]) - float(centres[0])):
         raise ValueError(f"the data span {centres[0]:.3g} to {centres[-1]:.3g}, more than a double holds; scale them")
@@ -224,6 +224,15 @@ def _cells(x, weights, workers) -> Cells:
             stacklevel=3,
         )
     return Cells(centres, masses, n if n_eff is None else n_eff, grid, atoms)
+
+
+def _sketch(values, workers) -> HistogramSketch:
+    """The values themselves where they are few, else cells that scale with them."""
+    few = len(values) <= CELLS or len(np.unique(values[: 2 * CELLS])) <= CELLS
+    sketch = HistogramSketch().update(values, workers=workers) if few else None
+    if sketch is not None and sketch.exact:
+        return sketch
+    return HistogramSketch(unit=natural_unit(values)).update(values, workers=workers)
 
 
 def _rounding(values, n: int) -> float | None:

@@ -26,6 +26,8 @@ class HistogramSketch:
     Parameters
     ----------
     cells : most cells kept; memory is 16 bytes a cell.
+    unit : the cells are dyadic in x / unit, 1 <= unit < 2; only sketches of one unit merge. With ``natural_unit(x)``
+        they move with the data, so that data in other units of measurement fall into the same cells.
 
     Notes
     -----
@@ -42,10 +44,13 @@ class HistogramSketch:
     (True, 1000)
     """
 
-    def __init__(self, *, cells: int = CELLS):
+    def __init__(self, *, cells: int = CELLS, unit: float = 1.0):
         if cells != int(cells) or cells < 1024:
             raise ValueError(f"cells={cells} is too few for a density; pass an integer >= 1024")
+        if not 1 <= unit < 2:
+            raise ValueError(f"unit={unit!r} must lie in [1, 2): cells are the same for a unit twice as large")
         self.cells = int(cells)
+        self.unit = float(unit)
         self._shift = 0  # bits of the pattern that were dropped
         self._ids = np.empty(0, np.int64)  # sorted
         self._counts = np.empty(0, np.int64)
@@ -65,12 +70,12 @@ class HistogramSketch:
         if len(x) < _SMALL:
             if not np.isfinite(x).all():
                 raise ValueError(non_finite_message(x))
-            self._pending.append(ordered_bits(x))
+            self._pending.append(self._bits(x))
             self._pending_size += len(x)
             if self._pending_size >= _SMALL:
                 self._flush()
             return self
-        shift, ids, counts = _sketch_large(x, max(self._shift, 0), self.cells, workers)
+        shift, ids, counts = _sketch_large(x, self.unit, max(self._shift, 0), self.cells, workers)
         self._flush()
         self._absorb(shift, ids, counts)
         return self
@@ -87,7 +92,7 @@ class HistogramSketch:
             raise ValueError(non_finite_message(x))
         self._flush()
         kept = w > 0
-        order = np.argsort(v := ordered_bits(x[kept]))
+        order = np.argsort(v := self._bits(x[kept]))
         self._absorb(0, *_runs(v[order], w[kept][order].astype(np.int64)))
         return self
 
@@ -97,6 +102,8 @@ class HistogramSketch:
             raise TypeError(f"cannot merge a {type(other).__name__} into a HistogramSketch")
         if other.cells != self.cells:
             raise ValueError(f"cells={self.cells} and cells={other.cells} differ; merge sketches of equal cells=")
+        if other.unit != self.unit:
+            raise ValueError(f"unit={self.unit!r} and unit={other.unit!r} differ; merge sketches of equal unit=")
         self._flush()
         other._flush()
         self._absorb(other._shift, other._ids, other._counts)
@@ -106,7 +113,16 @@ class HistogramSketch:
         return self.merge(other)
 
     def __or__(self, other: "HistogramSketch") -> "HistogramSketch":
-        return HistogramSketch(cells=self.cells).merge(self).merge(other)
+        return HistogramSketch(cells=self.cells, unit=self.unit).merge(self).merge(other)
+
+    def _bits(self, x):
+        """Ordered bits of x / unit."""
+        return ordered_bits(x if self.unit == 1 else np.asarray(x, np.float64) / self.unit)
+
+    def cell_of(self, x):
+        """Index of the cell of each x that was counted."""
+        self._flush()
+        return np.searchsorted(self._ids, self._bits(x) >> self._shift)
 
     def _flush(self) -> None:
         if self._pending:
@@ -146,13 +162,13 @@ class HistogramSketch:
 
     @property
     def centres(self):
-        """Middle of each occupied cell; the sample itself while the sketch is exact."""
+        """Middle of each occupied cell; the sample itself while the sketch is exact (and its unit 1)."""
         self._flush()
         lo = from_ordered_bits(self._ids << self._shift)
         if self._shift == 0:
-            return lo
+            return lo * self.unit
         hi = from_ordered_bits(((self._ids + 1) << self._shift) - 1)
-        return lo + (hi - lo) / 2
+        return (lo + (hi - lo) / 2) * self.unit
 
     def quantile(self, q):
         """Quantiles of the samples, linear between the middles of the steps of the empirical distribution."""
@@ -167,7 +183,7 @@ class HistogramSketch:
         self._flush()
         other._flush()
         return (
-            (self.cells, self._shift) == (other.cells, other._shift)
+            (self.cells, self.unit, self._shift) == (other.cells, other.unit, other._shift)
             and np.array_equal(self._ids, other._ids)
             and np.array_equal(self._counts, other._counts)
         )
@@ -185,6 +201,16 @@ class HistogramSketch:
         kind = "exact values" if self.exact else f"cells, {52 - self._shift} bits of mantissa"
         lo, hi = self.centres[[0, -1]]
         return f"HistogramSketch(n={n}, {len(self._ids)} {kind}, from {lo:.6g} to {hi:.6g})"
+
+
+def natural_unit(x) -> float:
+    """The mantissa of max |x| over an irrational number: it moves with the data and makes no cell end on round values.
+
+    Dividing two arrays that differ by a factor by their units leaves the same numbers but for the last digit, up to
+    a power of two, and the cells do not see that.
+    """
+    largest = max(abs(float(np.max(x))), abs(float(np.min(x))))
+    return 2 * float(np.frexp(largest / np.sqrt(3))[0]) if 0 < largest < np.inf else 1.0
 
 
 def ordered_bits(x):
@@ -240,14 +266,14 @@ def _page_table(pages):
     return keys, slots
 
 
-def _sketch_large(x, shift: int, cells: int, workers: int):
+def _sketch_large(x, unit: float, shift: int, cells: int, workers: int):
     """Count a long array block by block; each worker fills pages of its own, and sums of integers have no order."""
     from ._kernels import count_cells
 
     sample = np.ascontiguousarray(x[:: max(1, len(x) // (1 << 18))], dtype=np.float64)
     if not np.isfinite(sample).all():
         raise ValueError(non_finite_message(x))
-    shift, ids, counts = _fit_level(shift, *_runs(np.sort(ordered_bits(sample) >> shift), None), cells)
+    shift, ids, counts = _fit_level(shift, *_runs(np.sort(ordered_bits(sample / unit) >> shift), None), cells)
     hot_ids, hot_counts = ids, counts
     ids, counts = np.empty(0, np.int64), np.empty(0, np.int64)
     stops = [*range(min(_FIRST, len(x)), len(x), _BLOCK), len(x)]
@@ -262,7 +288,8 @@ def _sketch_large(x, shift: int, cells: int, workers: int):
             table = np.zeros(shape, np.int64)
             spill = []
             for at in range(0, len(part), 1 << 16):
-                bits = np.ascontiguousarray(part[at : at + (1 << 16)], dtype=np.float64).view(np.int64)
+                values = np.ascontiguousarray(part[at : at + (1 << 16)], dtype=np.float64)
+                bits = (values if unit == 1 else values / unit).view(np.int64)
                 overflow = np.empty(len(bits), np.int64)
                 spilled = count_cells(bits, shift, _PAGE, keys, slots, table, overflow)
                 if spilled < 0:

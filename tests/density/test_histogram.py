@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import density as ds
-from density.histogram import from_ordered_bits, ordered_bits
+from density.histogram import from_ordered_bits, natural_unit, ordered_bits
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=64)
 
@@ -138,3 +138,32 @@ def test_pickle_repr_or_and_equality(rng):
     assert "n=50, 50 exact values" in repr(a)
     assert repr(ds.HistogramSketch()) == "HistogramSketch(empty)"
     assert (a == 3) is False
+
+
+@pytest.mark.parametrize("factor", [1e6, 1e-9, -3.7, 2.0, 0.1])
+@pytest.mark.parametrize("source", ["normal", "grid", "f32"])
+def test_cells_of_the_natural_unit_move_with_the_data(rng, factor, source):
+    n = 300_000
+    x = {
+        "normal": lambda: rng.standard_normal(n),
+        "grid": lambda: rng.integers(-(1 << 20), 1 << 20, n) * 0.01,
+        "f32": lambda: rng.standard_normal(n).astype(np.float32).astype(float),
+    }[source]()
+    a = ds.HistogramSketch(unit=natural_unit(x)).update(x)
+    b = ds.HistogramSketch(unit=natural_unit(factor * x)).update(factor * x)
+    assert not a.exact
+    turn = slice(None, None, 1 if factor > 0 else -1)
+    assert np.array_equal(a.counts, b.counts[turn])
+    assert np.allclose(a.centres * factor, b.centres[turn], rtol=1e-14)
+    parts = ds.HistogramSketch(unit=a.unit).update(x[:1000])
+    parts |= ds.HistogramSketch(unit=a.unit).update(x[1000:])
+    assert parts == a
+
+
+def test_units_are_checked(rng):
+    assert natural_unit(np.zeros(3)) == 1.0
+    assert 1 <= natural_unit(np.array([5e-324, 0.0])) < 2
+    with pytest.raises(ValueError, match=r"must lie in \[1, 2\)"):
+        ds.HistogramSketch(unit=3.0)
+    with pytest.raises(ValueError, match="merge sketches of equal unit"):
+        ds.HistogramSketch(unit=1.5).merge(ds.HistogramSketch())
