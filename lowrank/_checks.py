@@ -30,6 +30,20 @@ def check_rank(rank, shape: tuple[int, int], *, name: str = "rank", tol=None) ->
     return value
 
 
+def check_tol(tol, rank, selection: str) -> float:
+    """`tol` as a positive float, in place of a rank."""
+    if rank is not None:
+        raise TypeError("pass rank= or tol=, not both")
+    if selection == "given":
+        raise ValueError('selection="given" names the columns itself, so pass rank= with it and not tol=')
+    if isinstance(tol, (bool, np.bool_)) or not isinstance(tol, (int, float, np.integer, np.floating)):
+        raise TypeError(f"tol={tol!r} is not a real number; pass a relative error such as tol=1e-3")
+    value = float(tol)
+    if not (np.isfinite(value) and value > 0):
+        raise ValueError(f"tol={tol!r} is not a positive finite number; pass a relative error such as tol=1e-3")
+    return value
+
+
 def check_choice(value, known: Iterable[str], name: str) -> str:
     """`value` if it is one of the names in `known`."""
     known = tuple(known)

@@ -30,14 +30,14 @@ class Certificate:
         return f"{self.estimate:.3g}, 95 % interval [{low:.3g}, {high:.3g}] ({self.norm} norm, {self.probes} probes)"
 
 
-def from_residuals(residuals: np.ndarray, squared_norm: float, floor: float = 0.0) -> Certificate:
+def from_residuals(residuals: np.ndarray, squared_norm: float, floor: float = 0.0, level: float = 0.05) -> Certificate:
     """Certificate from the rows ``omega_i^T E`` of Gaussian probes of the error E.
 
     ``|omega^T E|^2`` is a mixture ``sum of s_l^2 chi^2_1`` over the singular values of E, with mean ||E||_F^2
     (Hutchinson 1989, doi 10.1080/03610918908812806) and variance 2 ||E E^T||_F^2; the interval is that of the
     chi-square with both moments (Satterthwaite 1946, doi 10.2307/3002019), whose degrees of freedom `degrees` finds.
 
-    floor : relative error that rounding alone may cause, added to the upper end.
+    floor : relative error that rounding alone may cause, added to the upper end;  level : chance of an error outside.
     """
     p = len(residuals)
     size = float(np.abs(residuals).max(initial=0.0))
@@ -50,8 +50,8 @@ def from_residuals(residuals: np.ndarray, squared_norm: float, floor: float = 0.
     gram = R.astype(np.float64) @ R.astype(np.float64).T
     freedom = degrees(gram)
     error = np.sqrt(np.trace(gram) / p) * size
-    low = error * np.sqrt(freedom / chdtri(freedom, 0.025))
-    high = error * np.sqrt(freedom / chdtri(freedom, 0.975))
+    low = error * np.sqrt(freedom / chdtri(freedom, level / 2))
+    high = error * np.sqrt(freedom / chdtri(freedom, 1 - level / 2))
     norm = np.sqrt(squared_norm)
     return Certificate(float(error / norm), (float(low / norm), float(high / norm + floor)), float(error), p)
 

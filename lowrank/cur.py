@@ -3,21 +3,23 @@
 import math
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
 
 from . import coefficients as coef
-from ._checks import check_choice, check_indices, check_method, check_norm, check_rank
+from ._checks import check_choice, check_indices, check_method, check_norm, check_rank, check_tol
 from ._progress import reporting
 from ._threads import blas_threads, resolve_workers
 from .certificate import Certificate, from_residuals
 from .interpolative import FLAT, choose_columns
-from .operands import as_operand
+from .operands import Operand, as_operand
 from .passes import PROBES, FirstPass, first_pass, squared_norms
 from .results import LinearResult, Record, Recorded, Status, dense
 from .selection import Candidates, run_selection
 from .selection.auto import CHEAP
+from .tolerance import Growing, bound, columns_within
 
 CORES = ("auto", "sketched", "optimal", "cross")
 
@@ -120,7 +122,8 @@ def cur(
     ----------
     A : (m, n) matrix of any kind that `as_operand` reads.
     rank : columns, ``0 <= rank <= min(m, n)``; the rows are as many and `oversample` more.
-    tol : not available yet.
+    tol : relative error to reach, in place of a rank: columns as in `column_id`, then a sixteenth more of columns
+        and rows at a time until 20 probes of their own put the error of the CUR itself below it with 99.9 % confidence.
     norm : "fro", the norm of the certificate.
     core : "auto" takes the sketched core, and the optimal one where the probes show that it is needed.
     oversample : rows beyond `rank`.
@@ -162,39 +165,96 @@ def cur(
     """
     began = time.perf_counter()
     operand = as_operand(A)
-    k = check_rank(rank, operand.shape, tol=tol)
     check_norm(norm)
     check_choice(core, CORES, "core")
     check_method(selection, "selection")
+    if tol is None:
+        k = check_rank(rank, operand.shape)
+    else:
+        tol, k = check_tol(tol, rank, selection), 0
+        check_indices(indices, operand.shape[1], k, selection)
     extra = check_rank(oversample, (operand.shape[0] - k, operand.shape[0]), name="oversample")
     J, rows = _given(indices, operand.shape, k, extra, selection)
     workers = resolve_workers(workers)
     before = operand.entries_read
     choices: list[str] = []
+    generator = np.random.default_rng(rng)
     with reporting(progress, 5, "stage") as report:
-        start = first_pass(operand, k, np.random.default_rng(rng), probes=PROBES, workers=workers)
-        report(1)
-        J, _, method, status = choose_columns(start, k, selection, J, workers, choices)
-        C = operand.keep_columns(J, workers=workers)
-        report(2)
-        rows, rule = _rows(dense(C), len(J), extra if len(J) else 0, selection, rows, start.rng)
-        R = operand.keep_rows(rows, workers=workers)
-        choices.append(f"rows by {rule}, on the chosen columns")
-        report(3)
-        made, found, certificate = _core(start, dense(C), dense(R), J, "sketched" if core == "auto" else core, workers)
+        if tol is None:
+            start = first_pass(operand, k, generator, probes=PROBES, workers=workers)
+            report(1)
+            J, _, method, status = choose_columns(start, k, selection, J, workers, choices)
+            report(2)
+            parts = _parts(operand, start, J, extra, selection, rows, core, workers)
+            if parts.repaired and status is Status.RANK_REACHED:
+                status = Status.REPAIRED
+        else:
+            start, J, parts, method, status = _within(operand, tol, extra, selection, core, generator, workers, choices)
         report(4)
-        if core == "auto" and len(J) and certificate.interval[1] > FLAT:
-            made, found, certificate = _core(start, dense(C), dense(R), J, "optimal", workers)
-            status = Status.REPAIRED if status is Status.RANK_REACHED else status
-        if status is Status.EXACT_RANK and not certificate.estimate <= 1e4 * np.finfo(C.dtype).eps:
+        certificate = _certify(start, J, parts.core, parts.R)
+        choices.append(f"rows by {parts.rule}, on the chosen columns")
+        if status is Status.EXACT_RANK and not certificate.estimate <= 1e4 * np.finfo(parts.C.dtype).eps:
             status = Status.DEPENDENT  # the probes disagree that nothing is left
-        choices.append(f"core {found}")
+        choices.append(f"core {parts.found}")
         report(5)
     record = Record(
         status, certificate, operand.entries_read - before, time.perf_counter() - began, method, tuple(choices),
         operand.notes,
     )  # fmt: skip
-    return CUR(J, rows, C, R, made, record)
+    return CUR(J, parts.rows, parts.C, parts.R, parts.core, record)
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """What a choice of columns leads to: rows, the kept parts, and the core of the kind `found`."""
+
+    rows: np.ndarray
+    C: Any
+    R: Any
+    core: Core
+    rule: str
+    found: str
+    repaired: bool
+
+
+def _parts(operand: Operand, start: FirstPass, J, extra: int, selection: str, rows, core: str, workers: int) -> _Parts:
+    """Rows for the columns J, and the core; the optimal one where probes show that the sketched one loses too much."""
+    C = operand.keep_columns(J, workers=workers)
+    rows, rule = _rows(dense(C), len(J), extra if len(J) else 0, selection, rows, start.rng)
+    R = operand.keep_rows(rows, workers=workers)
+    kind = "sketched" if core == "auto" else core
+    made = _core(start, dense(C), dense(R), J, kind, workers)
+    repaired = core == "auto" and len(J) > 0 and _certify(start, J, made, R).interval[1] > FLAT
+    if repaired:
+        kind = "optimal"
+        made = _core(start, dense(C), dense(R), J, kind, workers)
+    return _Parts(rows, C, R, made, rule, kind, repaired)
+
+
+def _within(operand: Operand, tol: float, extra: int, selection: str, core: str, rng, workers: int, choices: list[str]):
+    """(first pass, columns, parts, rule, status) of a CUR whose own error the deciding probes put within `tol`."""
+    growing = Growing(operand, rng, workers)
+    found = columns_within(growing, tol, selection, choices)
+    J, method, status, tries = found.J, found.method, found.status, 1
+    while True:
+        start = growing.start
+        parts = _parts(operand, start, J, min(extra, operand.shape[0] - len(J)), selection, None, core, workers)
+        W = growing.deciding
+        residual = W - W[:, J] @ parts.core._matmat(dense(parts.R))
+        if status is not Status.TOLERANCE_MET or tol >= 1 or bound(residual, start.sketch.squared_norm) <= tol:
+            break
+        k = min(len(J) + max(1, len(J) // 16), growing.limit)
+        growing.grow(k)
+        before = len(J)
+        J, _, method, _ = choose_columns(growing.start, k, selection, None, workers, [])
+        tries += 1
+        if len(J) <= before:  # no further column that does not depend on the others
+            status = Status.TOLERANCE_MISSED
+    if tries > 1:
+        choices.append(
+            f"{len(J)} columns and {len(parts.rows)} rows after {tries} tries, until the CUR itself is within"
+        )
+    return start, J, parts, method, status
 
 
 def _given(indices, shape, k: int, extra: int, selection: str):
@@ -228,11 +288,10 @@ def _rows(C: np.ndarray, k: int, extra: int, selection: str, given, rng) -> tupl
     return rows, rule
 
 
-def _core(start: FirstPass, C, R, J, kind: str, workers: int) -> tuple[Core, str, Certificate]:
-    """The core of the kind asked for, with its certificate from the probes of the first pass."""
+def _core(start: FirstPass, C, R, J, kind: str, workers: int) -> Core:
+    """The core of the kind asked for."""
     dtype = C.dtype
-    scale = float(getattr(start.operand, "factor", 1.0))
-    factor = dtype.type(scale)
+    factor = dtype.type(getattr(start.operand, "factor", 1.0))
     with blas_threads(1):
         if len(J) == 0 or len(R) == 0:
             made = Core(np.eye(len(J), dtype=dtype), np.zeros((len(J), len(R)), dtype), np.eye(len(R), dtype=dtype))
@@ -248,11 +307,16 @@ def _core(start: FirstPass, C, R, J, kind: str, workers: int) -> tuple[Core, str
                 Y = start.sketch.Y
                 Qc, Tc = coef.orthogonal(Y[:, J])
                 made = Core(Tc, factor * ((Qc.conj().T @ Y) @ Qr), Tr)
-        if not all(np.isfinite(part).all() for part in (made.P, made.M, made.Q)):
-            raise ValueError("the entries of A are too large for a core in this dtype; scale A first")
-        W = start.sketch.W
-        right = made._matmat(R)
-        residual = W - W[:, J] @ right
+    if not all(np.isfinite(part).all() for part in (made.P, made.M, made.Q)):
+        raise ValueError("the entries of A are too large for a core in this dtype; scale A first")
+    return made
+
+
+def _certify(start: FirstPass, J, core: Core, R) -> Certificate:
+    """By the probes of the first pass, which had no part in making the CUR."""
+    W = start.sketch.W
+    with blas_threads(1):
+        residual = W - W[:, J] @ core._matmat(dense(R))
     found = from_residuals(residual, start.sketch.squared_norm)
-    certificate = Certificate(found.estimate, found.interval, found.absolute / scale, found.probes)
-    return made, kind, certificate
+    scale = float(getattr(start.operand, "factor", 1.0))
+    return Certificate(found.estimate, found.interval, found.absolute / scale, found.probes)

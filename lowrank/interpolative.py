@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import coefficients as coef
-from ._checks import check_choice, check_indices, check_method, check_norm, check_rank
+from ._checks import check_choice, check_indices, check_method, check_norm, check_rank, check_tol
 from ._progress import reporting
 from ._threads import blas_threads, resolve_workers
 from .certificate import Certificate, from_residuals
@@ -14,6 +14,7 @@ from .operands import Operand, as_operand
 from .passes import PROBES, FirstPass, first_pass
 from .results import Record, Recorded, Status, dense
 from .selection import RANK_REVEALING, run_selection
+from .tolerance import Growing, columns_within
 
 FLAT = 0.7  # relative error above which sketched coefficients are replaced by exact ones
 GROWN = 50.0  # a coefficient this large means that the columns were chosen badly
@@ -116,7 +117,9 @@ def column_id(
     ----------
     A : (m, n) matrix of any kind that `as_operand` reads; float32, float64, complex64, complex128.
     rank : columns to keep, ``0 <= rank <= min(m, n)``.
-    tol : not available yet.
+    tol : relative error ``||A - C Z||_F <= tol ||A||_F`` to reach, in place of a rank: the sketch doubles until 20
+        probes of their own put the error below it with 99.9 % confidence, and the rank is the least that they allow.
+        With ``quality="best"`` the rank is the same and the error smaller.
     norm : "fro", the norm of the certificate.
     quality : "fast" reads A once beside the chosen columns; "best" reads it twice and gives the least error that the
         chosen columns allow.
@@ -197,18 +200,29 @@ def row_id(
 def _decompose(operand: Operand, rank, tol, norm, quality, selection, indices, rng, workers, progress):
     """Indices, C, Z and the record of a column ID of `operand`."""
     began = time.perf_counter()
-    k = check_rank(rank, operand.shape, tol=tol)
     check_norm(norm)
     check_choice(quality, ("fast", "best"), "quality")
     check_method(selection, "selection")
-    indices = check_indices(indices, operand.shape[1], k, selection)
+    if tol is None:
+        k = check_rank(rank, operand.shape)
+        indices = check_indices(indices, operand.shape[1], k, selection)
+    else:
+        tol, k = check_tol(tol, rank, selection), 0
+        check_indices(indices, operand.shape[1], k, selection)
     workers = resolve_workers(workers)
     before = operand.entries_read
     choices: list[str] = []
     with reporting(progress, 4, "stage") as report:
-        start = first_pass(operand, k, np.random.default_rng(rng), probes=PROBES, workers=workers)
-        report(1)
-        J, Z, method, status = choose_columns(start, k, selection, indices, workers, choices)
+        generator = np.random.default_rng(rng)
+        if tol is None:
+            start = first_pass(operand, k, generator, probes=PROBES, workers=workers)
+            report(1)
+            J, Z, method, status = choose_columns(start, k, selection, indices, workers, choices)
+        else:
+            growing = Growing(operand, generator, workers)
+            report(1)
+            found = columns_within(growing, tol, selection, choices)
+            start, J, Z, method, status = growing.start, found.J, found.Z, found.method, found.status
         report(2)
         C = operand.keep_columns(J, workers=workers)
         report(3)

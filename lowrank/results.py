@@ -28,6 +28,11 @@ class Status(enum.Enum):
         "The probes showed that sketched coefficients would lose too much here (a flat spectrum), "
         "so they were computed exactly."
     )
+    TOLERANCE_MET = "The error is within the tolerance, by the word of independent probes (99.9 % confidence)."
+    TOLERANCE_MISSED = (
+        "The tolerance was not reached at any rank, because it is too near to rounding; the certificate says "
+        "what was reached."
+    )
     ZERO = "The matrix is zero; the factorisation is empty and exact."
     EMPTY = "Rank 0 was asked for, or the matrix has no entries; the factorisation is empty."
 
