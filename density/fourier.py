@@ -149,18 +149,32 @@ class FourierDensity:
 
     def mean(self):
         """Mean of the fitted part; the safety tail, of mass `tail.mass`, has none. NaN on the Cauchy map."""
-        if self.map.tail_index <= 1:
-            return np.float64(np.nan)
-        loc, scale, standard = self.map.centred()
-        return np.float64(loc + scale * self._expect(standard.inverse))
+        return self.moment(1)
 
     def var(self):
-        """Variance of the fitted part, as for `mean`; inf where the map's tails are that heavy."""
-        if self.map.tail_index <= 2:
-            return np.float64(np.nan if self.map.tail_index <= 1 else np.inf)
-        _, scale, standard = self.map.centred()
-        centre = self._expect(standard.inverse)
-        return np.float64(scale**2 * self._expect(lambda u: (standard.inverse(u) - centre) ** 2))
+        """Variance of the fitted part, as for `mean`; inf or NaN where the map's tails have none."""
+        return self.moment(2, central=True)
+
+    def moment(self, k: int, *, central: bool = False):
+        """``E x^k`` of the fitted part, or with `central` ``E (x - mean)^k``; inf or NaN where the map has none."""
+        from .functionals import moment
+
+        return moment(self, k, central)
+
+    def characteristic_function(self, t):
+        """``E exp(i t x)``, complex, of the shape of t; the tail included, without which it would have no limit 1 at 0.
+
+        In closed form on the affine map, else by quadrature to about 1e-9.
+        """
+        from .functionals import characteristic_function
+
+        return characteristic_function(self, t)
+
+    def modes(self, *, least: float = 1e-3):
+        """Local maxima from left to right, of at least `least` times the highest; ends of a support too."""
+        from .functionals import modes
+
+        return modes(self, least)
 
     def entropy(self):
         """Differential entropy in nats, the tail included; error below 1e-10."""
@@ -180,6 +194,21 @@ class FourierDensity:
         from .report import sentences
 
         return sentences(self)
+
+    def plot(self, data=None, *, ax=None):
+        """The density, over a histogram of `data` if given, on one matplotlib Axes, which is returned."""
+        from .plotting import plot_density
+
+        return plot_density(self, data, ax=ax)
+
+    def to_scipy(self):
+        """A distribution of `scipy.stats` (make_distribution) with these pdf, cdf and quantiles.
+
+        Its moments are scipy's quadrature with the safety tail, which has none; `mean` and `var` here are without it.
+        """
+        from .functionals import to_scipy
+
+        return to_scipy(self)
 
     # --- storage ---
 
@@ -280,7 +309,8 @@ class FourierDensity:
         """``int_0^1 g(u) p(u) du``."""
         from .quadrature import integrate
 
-        return integrate(lambda u: g(u) * self._p(u), 16 + 2 * self.order)[0]
+        last = 1 - 2.0**-53  # a panel at 1 may be so small that its nodes round to 1, where x is infinite
+        return integrate(lambda u: g(np.minimum(u, last)) * self._p(u), 16 + 2 * self.order)[0]
 
     def _expect_all(self, g) -> float:
         """Mean of g(x) under the density, the tail included."""

@@ -1,0 +1,132 @@
+"""The shell: what it prints, what it writes, and its exit codes."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import density as ds
+from density.__main__ import main
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def files(tmp_path, rng):
+    x = rng.normal(3, 2, 900)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "xy.npz", x=x, y=x[:50])
+    np.savez(tmp_path / "one.npz", x=x)
+    np.savetxt(tmp_path / "named.csv", np.stack([x, -x], axis=1), delimiter=",", header="a,b", comments="")
+    np.savetxt(tmp_path / "plain.csv", x)
+    np.save(tmp_path / "ints.npy", rng.integers(-9, 9, (40, 50)).astype(np.int16))
+    np.save(tmp_path / "few.npy", x[:3])
+    (tmp_path / "x.txt").write_text("1 2 3")
+    (tmp_path / "words.csv").write_text("a,b\nc,d\n")
+    return tmp_path
+
+
+def run(capsys, *arguments):
+    code = main([str(a) for a in arguments])
+    return code, capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "name, key", [("x.npy", None), ("xy.npz", "x"), ("one.npz", None), ("named.csv", "0"), ("plain.csv", None)]
+)
+def test_fit_reads_every_kind_of_file(files, capsys, name, key):
+    options = [] if key is None else ["--key", key]
+    code, out = run(capsys, "fit", files / name, "--json", "--map", "logistic", *options)
+    p = ds.fit(np.load(files / "x.npy"), map="logistic")
+    report = json.loads(out.out)
+    assert code == 0
+    assert report["samples"] == 900
+    assert np.isclose(report["mean"], p.mean())
+    assert np.isclose(report["quantile_0.5"], p.ppf(0.5))
+    assert report["order"] == p.order
+
+
+def test_fit_writes_a_density_that_info_reads(files, capsys):
+    code, out = run(capsys, "fit", files / "x.npy", "--order", 3, "--map", "logistic", "-o", files / "x.tden")
+    assert code == 0
+    assert "logistic(loc=" in out.out
+    p = ds.from_bytes((files / "x.tden").read_bytes())
+    assert p == ds.fit(np.load(files / "x.npy"), order=3, map="logistic")
+    code, out = run(capsys, "info", files / "x.tden", "--json")
+    assert json.loads(out.out)["kind"] == "stored density"
+    code, out = run(capsys, "fit", files / "x.npy", "--support", "-20", "inf", "--json")
+    assert code == 0
+    assert "is believed" in json.loads(out.out)["explanation"]
+
+
+@pytest.mark.parametrize(
+    "name, options, error", [("ints.npy", [], 0), ("x.npy", ["--step", "0.01"], 0.005), ("x.npy", ["--lossless"], 0)]
+)
+def test_compress_and_decompress(files, capsys, name, options, error):
+    code, out = run(capsys, "compress", files / name, "--json", *options)
+    assert code == 0
+    written = json.loads(out.out)["written"]
+    assert written == str(files / name) + ".tdnz"
+    code, out = run(capsys, "info", written)
+    assert code == 0
+    assert "compressed array" in out.out
+    code, out = run(capsys, "decompress", written, "-o", files / "back.npy")
+    assert code == 0
+    x, y = np.load(files / name), np.load(files / "back.npy")
+    assert y.dtype == x.dtype
+    assert np.abs(y - x).max() <= error * (1 + 1e-12)
+
+
+def test_info_of_an_array(files, capsys):
+    _, out = run(capsys, "info", files / "ints.npy", "--json")
+    x = np.load(files / "ints.npy")
+    report = json.loads(out.out)
+    assert (report["least"], report["greatest"], report["shape"]) == (x.min(), x.max(), [40, 50])
+
+
+MISUSE = [
+    (["fit", "absent.npy"], "there is no file"),
+    (["fit", "x.txt"], "none of .npy, .npz, .csv"),
+    (["fit", "xy.npz"], "holds 2 arrays; pass --key with one of"),
+    (["fit", "xy.npz", "--key", "z"], "has no array 'z'"),
+    (["fit", "named.csv", "--key", "2"], "there is no column '2'"),
+    (["fit", "x.npy", "--order", "many"], "neither auto nor an integer"),
+    (["fit", "x.npy", "--map", "gauss"], "--map gauss is not known"),
+    (["compress", "x.npy"], "pass either --step or --lossless"),
+    (["compress", "x.npy", "--step", "1", "--lossless"], "pass either --step or --lossless"),
+    (["compress", "ints.npy", "--step", "1"], "leave --step and --lossless out"),
+    (["fit", "x.npy", "-o", "nowhere/x.tden"], "there is no folder"),
+    (["frobnicate", "x.npy"], "invalid choice"),
+    ([], "required"),
+]
+
+
+@pytest.mark.parametrize("arguments, message", MISUSE, ids=range(len(MISUSE)))
+def test_misuse_ends_with_2(files, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(files)
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["fit", "few.npy"], "3 samples are too few"),
+        (["decompress", "x.npy"], "not compressed by density"),
+        (["fit", "words.csv"], "c"),
+    ],
+)
+def test_data_at_fault_end_with_1(files, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(files)
+    assert main(arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_it_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "density", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "compress" in done.stdout
