@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .selection import SELECTIONS as SELECTIONS
     from .selection import select_columns as select_columns
     from .selection import select_rows as select_rows
+    from .two_sided import TwoSidedID as TwoSidedID
+    from .two_sided import two_sided_id as two_sided_id
 
 __version__ = "0.1.0"
 
@@ -51,6 +53,7 @@ _EXPORTS = {
     "RowID": "interpolative",
     "SELECTIONS": "selection",
     "Status": "results",
+    "TwoSidedID": "two_sided",
     "as_operand": "operands",
     "certify": "certificate",
     "column_id": "interpolative",
@@ -64,6 +67,7 @@ _EXPORTS = {
     "select_columns": "selection",
     "select_rows": "selection",
     "testing": "testing",
+    "two_sided_id": "two_sided",
 }
 __all__ = [
     "CUR",
@@ -79,6 +83,7 @@ __all__ = [
     "PseudoInverse",
     "RowID",
     "Status",
+    "TwoSidedID",
     "as_operand",
     "certify",
     "column_id",
@@ -92,5 +97,6 @@ __all__ = [
     "select_columns",
     "select_rows",
     "testing",
+    "two_sided_id",
 ]
 __getattr__, __dir__ = attach(__name__, _EXPORTS)

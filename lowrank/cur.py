@@ -1,6 +1,5 @@
 """CUR: real columns, real rows, and a small core that is kept factored and never formed by an inverse."""
 
-import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from ._threads import blas_threads, resolve_workers
 from .certificate import Certificate, from_residuals
 from .interpolative import FLAT, choose_columns
 from .operands import Operand, as_operand
-from .passes import PROBES, FirstPass, first_pass, squared_norms
+from .passes import PROBES, FirstPass, first_pass, squared_norms, unit
 from .results import LinearResult, Record, Recorded, Status, dense
 from .selection import Candidates, run_selection
 from .selection.auto import CHEAP
@@ -220,7 +219,7 @@ class _Parts:
 def _parts(operand: Operand, start: FirstPass, J, extra: int, selection: str, rows, core: str, workers: int) -> _Parts:
     """Rows for the columns J, and the core; the optimal one where probes show that the sketched one loses too much."""
     C = operand.keep_columns(J, workers=workers)
-    rows, rule = _rows(dense(C), len(J), extra if len(J) else 0, selection, rows, start.rng)
+    rows, rule = choose_rows(dense(C), len(J), extra if len(J) else 0, selection, rows, start.rng)
     R = operand.keep_rows(rows, workers=workers)
     kind = "sketched" if core == "auto" else core
     made = _core(start, dense(C), dense(R), J, kind, workers)
@@ -267,7 +266,7 @@ def _given(indices, shape, k: int, extra: int, selection: str):
     return J, check_indices(indices[1], shape[0], k + extra, selection, name="indices[1]")
 
 
-def _rows(C: np.ndarray, k: int, extra: int, selection: str, given, rng) -> tuple[np.ndarray, str]:
+def choose_rows(C: np.ndarray, k: int, extra: int, selection: str, given, rng) -> tuple[np.ndarray, str]:
     """k rows that span the others of C, and `extra` more with the largest coefficients in them."""
     if given is not None:
         return given, "given"
@@ -277,7 +276,7 @@ def _rows(C: np.ndarray, k: int, extra: int, selection: str, given, rng) -> tupl
     Y = np.ascontiguousarray(C.T)
     scale = float(np.abs(Y).max())
     if not 1e-9 < scale < 1e9:
-        Y *= C.dtype.type(math.ldexp(1.0, -math.frexp(scale)[1]))
+        Y *= C.dtype.type(unit(scale, C.dtype))
     rows = run_selection(rule, Candidates(Y, squared_norms(Y), k, rng, exact=True)).indices
     with blas_threads(1):
         rows = rows[coef.independent(Y[:, rows])[0]]

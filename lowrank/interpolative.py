@@ -164,7 +164,7 @@ def column_id(
     True
     """
     operand = as_operand(A)
-    parts = _decompose(operand, rank, tol, norm, quality, selection, indices, rng, workers, progress)
+    parts = decompose(operand, rank, tol, norm, quality, selection, indices, rng, workers, progress)
     return ColumnID(*parts)
 
 
@@ -193,11 +193,11 @@ def row_id(
     True
     """
     operand = as_operand(A).T
-    J, C, Z, record = _decompose(operand, rank, tol, norm, quality, selection, indices, rng, workers, progress)
+    J, C, Z, record = decompose(operand, rank, tol, norm, quality, selection, indices, rng, workers, progress)
     return RowID(J, C.T if hasattr(C, "nnz") else np.ascontiguousarray(C.T), np.ascontiguousarray(Z.T), record)
 
 
-def _decompose(operand: Operand, rank, tol, norm, quality, selection, indices, rng, workers, progress):
+def decompose(operand: Operand, rank, tol, norm, quality, selection, indices, rng, workers, progress):
     """Indices, C, Z and the record of a column ID of `operand`."""
     began = time.perf_counter()
     check_norm(norm)

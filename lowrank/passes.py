@@ -36,6 +36,11 @@ def squared_norms(A: np.ndarray) -> np.ndarray:
     return np.sum([np.einsum("ij,ij->j", part, part, dtype=np.float64) for part in parts], axis=0)
 
 
+def unit(largest: float, dtype) -> float:
+    """The power of two that brings `largest` to [1/2, 1), or as near as one factor can; it rounds nothing."""
+    return math.ldexp(1.0, min(-math.frexp(largest)[1], int(np.finfo(dtype).maxexp) - 2))
+
+
 def sketch_height(k: int) -> int:
     """Rows of the sketch: 3 k, because oversampling is what the coefficients live on and rows cost little."""
     return 3 * k + 16
@@ -72,9 +77,6 @@ def first_pass(
         largest = operand.largest()  # raises, with the position, where an entry is not finite
         operand._served(operand.size)
         if largest > 0:
-            # A power of two, so that scaling rounds nothing; squares of m n entries then stay in range. Subnormal
-            # matrices are lifted as far as one factor can.
-            power = min(-math.frexp(largest)[1], int(info.maxexp) - 2)
-            operand = operand.scaled(math.ldexp(1.0, power))
+            operand = operand.scaled(unit(largest, operand.dtype))  # squares of m n entries then stay in range
             sketch = read(operand)
     return FirstPass(operand, sketch, exact, rng)

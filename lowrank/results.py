@@ -260,8 +260,9 @@ def _classes() -> dict[str, Any]:
     from .cur import CUR, Core
     from .interpolative import ColumnID, RowID
     from .nystrom import Nystrom
+    from .two_sided import TwoSidedID
 
-    known = (ColumnID, RowID, CUR, Core, Nystrom, ColumnRow, PairStatus, Record, Certificate, Status)
+    known = (ColumnID, RowID, TwoSidedID, CUR, Core, Nystrom, ColumnRow, PairStatus, Record, Certificate, Status)
     return {c.__name__: c for c in known}
 
 

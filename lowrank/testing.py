@@ -154,6 +154,9 @@ class OperandConformance:
     def test_row_id(self) -> None:
         self._factorisation(lr.row_id)
 
+    def test_two_sided_id(self) -> None:
+        self._factorisation(lr.two_sided_id)
+
     def test_cur(self) -> None:
         self._factorisation(lr.cur)
         self._factorisation(lr.cur, core="optimal")

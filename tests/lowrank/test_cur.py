@@ -89,3 +89,9 @@ def test_bad_arguments():
         lr.cur(np.eye(4), rank=2, oversample=3)
     with pytest.raises(ValueError, match=r"rank=5 exceeds min\(A.shape\)=4"):
         lr.cur(np.eye(4), rank=5)
+
+
+@pytest.mark.parametrize("scale", [1e-310, 1e-320])
+def test_subnormal_matrices_keep_their_relative_accuracy(rng, scale):
+    A = gallery.polynomial_decay(200, 60, rng=rng)
+    assert lr.cur(A * scale, rank=6, rng=7).relative_error(A * scale) < 2 * lr.cur(A, rank=6, rng=7).relative_error(A)
