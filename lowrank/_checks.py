@@ -6,15 +6,15 @@ from operator import index
 import numpy as np
 
 
-def check_rank(rank, shape: tuple[int, int], *, name: str = "rank", tol=None) -> int:
-    """`rank` as an int within ``0..min(shape)``."""
+def check_rank(rank, shape: tuple[int, int], *, name: str = "rank", tol=None, instead: str = "") -> int:
+    """`rank` as an int within ``0..min(shape)``; `instead` ends the sentence for who passed none."""
     limit = min(shape)
     if rank is None:
         if tol is not None:
             raise NotImplementedError(
                 f"tol={tol!r}: choosing the rank from a tolerance is not available yet; pass rank="
             )
-        raise TypeError(f"pass {name}=, an integer from 0 to min(A.shape)={limit}")
+        raise TypeError(f"pass {name}=, an integer from 0 to min(A.shape)={limit}{instead}")
     if tol is not None:
         raise TypeError(f"pass {name}= or tol=, not both")
     try:

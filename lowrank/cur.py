@@ -168,7 +168,7 @@ def cur(
     check_choice(core, CORES, "core")
     check_method(selection, "selection")
     if tol is None:
-        k = check_rank(rank, operand.shape)
+        k = check_rank(rank, operand.shape, instead=", or tol=")
     else:
         tol, k = check_tol(tol, rank, selection), 0
         check_indices(indices, operand.shape[1], k, selection)

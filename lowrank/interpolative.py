@@ -204,7 +204,7 @@ def decompose(operand: Operand, rank, tol, norm, quality, selection, indices, rn
     check_choice(quality, ("fast", "best"), "quality")
     check_method(selection, "selection")
     if tol is None:
-        k = check_rank(rank, operand.shape)
+        k = check_rank(rank, operand.shape, instead=", or tol=")
         indices = check_indices(indices, operand.shape[1], k, selection)
     else:
         tol, k = check_tol(tol, rank, selection), 0

@@ -1,5 +1,7 @@
 """Tolerance mode: the true error keeps the promise, the rank is not wasteful, and what cannot be reached is said."""
 
+import re
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -31,11 +33,11 @@ def any_matrix(i, rng):
     return A * np.exp(-8 * rng.random(m))[:, None] if i % 3 == 0 else A
 
 
-@pytest.mark.parametrize("make, trials", [(lr.column_id, 300), (lr.row_id, 100), (lr.cur, 100)])
+@pytest.mark.parametrize("make, trials", [(lr.column_id, 200), (lr.row_id, 60), (lr.cur, 60)])
 def test_the_true_error_is_within_the_tolerance(make, trials):
     """Each look is wrong at most once in a thousand; more than 1 % of trials would mean that the bound is broken.
 
-    With 0.1 % a trial, 4 of 300 are seen once in 4000 runs; the seeds are fixed, so that no run is unlucky.
+    With 0.1 % a trial, 3 of 200 are seen once in 900 runs; the seeds are fixed, so that no run is unlucky.
     """
     wrong = 0
     for i in range(trials):
@@ -48,7 +50,7 @@ def test_the_true_error_is_within_the_tolerance(make, trials):
 
 
 @pytest.mark.parametrize("spectrum", ["polynomial", "exponential", "stairs"])
-@pytest.mark.parametrize("tol", [0.1, 1e-2, 1e-3])
+@pytest.mark.parametrize("tol", [0.1, 1e-3])
 def test_the_rank_is_near_the_least_that_qr_needs(rng, spectrum, tol):
     s = gallery.SPECTRA[spectrum](300)
     A = gallery.with_spectrum(700, 300, s, rng=rng)
@@ -169,12 +171,13 @@ def test_any_rule_and_exact_coefficients(rng, selection):
         ({"tol": [1e-3]}, TypeError, "is not a real number; pass a relative error such as tol=1e-3"),
         ({"tol": 0.1, "rank": 3}, TypeError, "pass rank= or tol=, not both"),
         ({"tol": 0.1, "selection": "given"}, ValueError, 'selection="given" names the columns itself'),
+        ({}, TypeError, "pass rank=, an integer from 0 to min(A.shape)=6, or tol="),
         ({"tol": 0.1, "indices": [1]}, ValueError, 'indices= goes with the selection "given"'),
     ],
 )
 @pytest.mark.parametrize("make", MAKERS)
 def test_bad_arguments(make, arguments, error, message):
-    with pytest.raises(error, match=message.replace(".", r"\.").replace("[", r"\[")):
+    with pytest.raises(error, match=re.escape(message)):
         make(np.eye(6), rng=7, **({"indices": None} | arguments))
 
 
