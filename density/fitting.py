@@ -211,7 +211,10 @@ def _cells(x, weights, workers) -> Cells:
     if n_eff is not None:
         masses = np.bincount(sketch.cell_of(values), weights, len(centres))
         masses /= masses.sum()
-    if not np.isfinite(float(centres[-1]) - float(centres[0])):
+    span = float(centres[-1]) - float(centres[0])
+    if span < 1e-300:
+        raise ValueError(f"the data span {span:.3g}, less than doubles divide with full precision; scale them up")
+    if not np.isfinite(span):
         raise ValueError(f"the data span {centres[0]:.3g} to {centres[-1]:.3g}, more than a double holds; scale them")
     grid = _rounding(centres, n) if sketch.exact else None
     atoms = () if grid is not None else _atoms(centres, counts)

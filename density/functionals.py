@@ -24,13 +24,11 @@ def moment(p: "FourierDensity", k: int, central: bool):
         return np.float64(np.nan if signed else np.inf * (-1 if k % 2 and np.isinf(p.map.support[0]) else 1))
     loc, scale, standard = p.map.centred()
     z = standard.inverse
-    if central:
-        centre = p._expect(z)
-        return np.float64(scale**k * p._expect(lambda u: (z(u) - centre) ** k))
-    if k == 1:
+    if k == 1 and not central:
         return np.float64(loc + scale * p._expect(z))
-    ratio = loc / scale
-    return np.float64(scale**k * p._expect(lambda u: (ratio + z(u)) ** k))
+    shift = -p._expect(z) if central else loc / scale
+    with np.errstate(over="ignore", under="ignore"):  # beyond the range of doubles: inf, or 0
+        return np.float64(scale) ** k * p._expect(lambda u: (shift + z(u)) ** k)
 
 
 def characteristic_function(p: "FourierDensity", t):

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-_BINS = 1024
+_BINS = 1024  # and at most 256 more, for gaps
 _COMPONENTS = (2, 3, 4, 6, 8)
 _ROUNDS = 40  # of the expectation-maximisation that compares numbers of components; the best one gets four times more
 _LOG_ROOT = 0.5 * np.log(2 * np.pi)
@@ -41,7 +41,8 @@ class MixtureMap:
         """(loc, scale, the map of (x - loc) / scale)."""
         w, m, s = self._arrays
         loc = float(w @ m)
-        spread = float(np.sqrt(w @ (s * s + (m - loc) ** 2)))
+        far = max(float(s.max()), float(np.abs(m - loc).max()))  # squares of it may be beyond the range of doubles
+        spread = far * float(np.sqrt(w @ ((s / far) ** 2 + ((m - loc) / far) ** 2)))
         return loc, spread, MixtureMap(self.weights, _floats((m - loc) / spread), _floats(s / spread))
 
     @property
@@ -123,7 +124,7 @@ class MixtureMap:
 def mixture_map(centres, masses, n: float) -> MixtureMap:
     """The Gaussian mixture of 2 to 8 components that the Bayesian information criterion prefers.
 
-    Expectation-maximisation on at most 1024 bins of equal mass, which are the finer the sharper the peak; starts from
+    Expectation-maximisation on at most 1280 bins of about equal mass, the finer the sharper the peak; starts from
     the quantiles of the data, so the result is a function of the sketch.
 
     References
@@ -151,6 +152,8 @@ def _bins(centres, masses):
     centres = (centres - loc) / scale
     total = masses.cumsum()
     which = np.minimum(((total - masses / 2) * _BINS).astype(np.int64), _BINS - 1)
+    # a bin across a gap would lie where no sample does
+    which += np.concatenate([[0], np.cumsum(np.diff(centres) > (centres[-1] - centres[0]) / 256)])
     which = np.unique(which, return_inverse=True)[1]
     w = np.bincount(which, masses)
     x = np.bincount(which, masses * centres) / np.maximum(w, 1e-300)

@@ -90,6 +90,13 @@ def test_moments_that_do_not_exist(rng):
         cauchy.characteristic_function(np.nan)
 
 
+@pytest.mark.parametrize("scale, variance", [(1e200, np.inf), (1e-200, 0.0)])
+def test_moments_beyond_the_range_of_doubles(rng, scale, variance):
+    p = ds.fit(scale * rng.standard_normal(900), map="logistic", order=3)
+    assert p.var() == variance
+    assert abs(p.mean()) < scale
+
+
 def test_scipy_takes_it(p):
     law = p.to_scipy()
     t = np.linspace(-3, 3, 7)

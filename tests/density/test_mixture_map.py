@@ -36,6 +36,13 @@ def test_centred_takes_loc_and_scale_out():
 
 
 @pytest.mark.parametrize("shift, scale", [(0.0, 1.0), (1e4, 1e-3), (0.0, 1e-200), (0.0, 1e200)])
+def test_centred_beyond_the_range_of_squares(shift, scale):
+    m = MixtureMap(PEAKS.weights, tuple(shift + scale * v for v in PEAKS.means), tuple(scale * v for v in PEAKS.widths))
+    _, spread, _ = m.centred()
+    assert np.isclose(spread / scale, np.sqrt(1.31552), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shift, scale", [(0.0, 1.0), (1e4, 1e-3), (0.0, 1e-200), (0.0, 1e200)])
 def test_three_peaks_are_found_again(shift, scale):
     x = np.sort(shift + scale * ds.gallery.three_scale_peaks().sample(20_000, rng=20270))
     m = mixture_map(x, np.full(len(x), 1 / len(x)), len(x))
@@ -57,6 +64,14 @@ def test_sharp_peaks_choose_the_mixture_and_beat_eight_gaussians():
     assert np.isclose(p.var(), 1.3125, atol=0.05)
     y = np.array([1e-9, 0.01, 0.3, 0.9, 1 - 1e-6])
     assert np.abs(p.cdf(p.ppf(y)) - y).max() < 1e-10
+
+
+def test_no_component_stands_in_a_gap(rng):
+    x = rng.choice([-1, 0, 1], 20_000) + 0.01 * rng.standard_normal(20_000)
+    p = ds.fit(x)
+    assert p.map.kind == "mixture"
+    assert len(p.map.means) == 3
+    assert np.allclose(p.map.widths, 0.01, rtol=0.05)
 
 
 def test_it_can_be_asked_for_in_both_bases_and_scales_with_the_data(rng):
