@@ -95,13 +95,15 @@ font:700 .82rem/1 ui-monospace,Menlo,Consolas,monospace;letter-spacing:.06em}}
 .lead{{max-width:68ch;margin:.2rem 0 1rem}}
 table{{border-collapse:collapse;width:100%;font-size:.95rem;font-variant-numeric:tabular-nums}}
 td{{padding:.42rem .8rem .42rem 0;border-bottom:1px solid {LINE};vertical-align:top}}
-td.value{{font-weight:700;color:var(--hue);white-space:nowrap}} td.meaning{{color:{SOFT}}}
+td:first-child{{width:23%}} td.value{{width:17%;font-weight:700;color:var(--hue);white-space:nowrap}}
+td.meaning{{color:{SOFT}}}
 .figures{{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:1.3rem;margin-top:1.5rem}}
 figure{{margin:0;background:#fff;border:1px solid {LINE};border-radius:10px;padding:.8rem}}
 figure.wide{{grid-column:1/-1}}
 figure img{{display:block;width:100%;height:auto;border-radius:4px}} figcaption{{color:{SOFT};font-size:.9rem;
 margin-top:.55rem;line-height:1.45}} footer{{margin:3rem 0 2.5rem;color:{SOFT};font-size:.9rem}}
-@media(max-width:760px){{.figures{{grid-template-columns:minmax(0,1fr)}} td{{display:block;border:0;padding:.1rem 0}}
+@media(max-width:760px){{.figures{{grid-template-columns:minmax(0,1fr)}}
+td,td:first-child,td.value{{display:block;width:auto;border:0;padding:.1rem 0}}
 td.meaning{{padding-bottom:.6rem;border-bottom:1px solid {LINE}}} td.value{{white-space:normal}}}}
 """
 
