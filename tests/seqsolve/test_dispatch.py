@@ -36,4 +36,4 @@ def test_the_rule_says_why():
     assert reason.startswith("one fused loop is faster here: about ")
     fused, reason = dispatch.choose("lstm", 256, 64, 100, double=False)
     assert not fused
-    assert "torch's own is faster" in reason
+    assert reason.startswith("the fused loop is not surely faster here: about ")
