@@ -15,6 +15,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 ROUNDS = 7
+# OpenBLAS's threads spin for about 2^26 cycles after their last product. On as many cores as threads they would take one
+# away from whoever runs next, so a race on several threads waits for them before a long run.
+SETTLE = 0.05  # seconds
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ def race(
             for key in order[shift % len(order) :] + order[: shift % len(order)]:
                 run, times = contenders[key], repeats[key]
                 gc.collect()
+                if threads > 1 and times == 1:
+                    time.sleep(SETTLE)
                 cpu_start, wall_start = time.process_time(), time.perf_counter()
                 for _ in range(times):
                     run()
