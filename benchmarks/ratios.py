@@ -15,8 +15,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 ROUNDS = 7
-# OpenBLAS's threads spin for about 2^26 cycles after their last product. On as many cores as threads they would take one
-# away from whoever runs next, so a race on several threads waits for them before a long run.
+# OpenBLAS's threads spin for about 2^26 cycles after their last product. On as many cores as threads they would take
+# one away from whoever runs next, so a race on several threads waits for them before a long run.
 SETTLE = 0.05  # seconds
 
 
