@@ -14,15 +14,6 @@ from tests.reference import causal_attention
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The tensors are tiny: a second thread would only wait for the first."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def draw(rng, *shape, dtype=torch.float64):
     return torch.as_tensor(rng.standard_normal(shape)).to(dtype)
 

@@ -9,15 +9,6 @@ from seqsolve.attention import SoftmaxState, aaren, causal, page_flipping, tova
 FORMS = ("step", "scan", "chunk")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The tensors are tiny: a second thread would only wait for the first."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def draw(rng, *shape, dtype=torch.float64):
     return torch.as_tensor(rng.standard_normal(shape)).to(dtype)
 

@@ -12,15 +12,6 @@ from seqsolve.linear_attention import TABLE
 from seqsolve.stack import CausalLayer
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The tensors are tiny: a second thread would only wait for the first."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def draw(rng, *shape, dtype=torch.float64):
     return torch.as_tensor(rng.standard_normal(shape)).to(dtype)
 

@@ -10,15 +10,6 @@ from seqsolve import linear_attention as la
 from seqsolve.testing import FORMS, LinearRecurrenceLaws, scaled_error
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The tensors are tiny: a second thread would only wait for the first."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 

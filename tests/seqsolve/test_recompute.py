@@ -11,15 +11,6 @@ from seqsolve.recompute import Recomputation, Status, recompute, recompute_pairs
 from seqsolve.stack import CausalStack
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The tensors are tiny: a second thread would only wait for the first."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def stack(layers, dtype=torch.float64, **options):
     with torch.random.fork_rng():
         torch.manual_seed(layers + 17)
