@@ -27,7 +27,7 @@ help:
 	@echo "make tour    the main job of all three packages on real data; writes build/tour/index.html"
 	@echo "make test    all tests"
 	@echo "make lint    ruff and the type checker"
-	@echo "make bench   asv benchmarks of this commit and their report, build/bench/index.html (QUICK=1: under 3 minutes)"
+	@echo "make bench   asv benchmarks of this commit and their report, build/bench/index.html (QUICK=1: about a minute)"
 	@echo "make fuzz    the property tests with 2000 examples each, and two million damaged streams"
 	@echo "make docs    the manual"
 	@echo "make clean   forget the environment and everything built"
