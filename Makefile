@@ -29,7 +29,7 @@ help:
 	@echo "make lint    ruff and the type checker"
 	@echo "make bench   asv benchmarks of this commit and their report, build/bench/index.html (QUICK=1: about a minute)"
 	@echo "make fuzz    the property tests with 2000 examples each, and two million damaged streams"
-	@echo "make docs    the manual"
+	@echo "make docs    the manual, build/docs/index.html"
 	@echo "make clean   forget the environment and everything built"
 
 setup: $(STAMP)
@@ -38,7 +38,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Triskele needs Python 3.11 or newer; say which one with  make PYTHON=python3.12 ..."; exit 1; }
 	$(MAKE_VENV)
-	$(INSTALL) --editable ".[test,tour]"
+	$(INSTALL) --editable ".[test,tour,dask]"
 	@touch $@
 
 tour: $(STAMP)
@@ -57,7 +57,7 @@ format: $(STAMP)
 	"$(BIN)/ruff" format .
 
 bench: $(STAMP)
-	$(INSTALL) --editable ".[test,tour,bench]"
+	$(INSTALL) --editable ".[test,tour,dask,bench]"
 ifdef QUICK
 	"$(BIN)/python" -m benchmarks --quick
 else
@@ -70,8 +70,10 @@ fuzz: $(STAMP)
 	HYPOTHESIS_PROFILE=nightly "$(BIN)/python" -m pytest -m hypothesis $(TESTS)
 	"$(BIN)/python" tests/density/fuzz_rans.py --executions 2000000
 
-docs:
-	@echo "The manual is not written yet: README.md and the docstrings (python -m pydoc lowrank) are the documentation so far."
+docs: $(STAMP)
+	$(INSTALL) --editable ".[test,tour,dask,docs]"
+	NO_MKDOCS_2_WARNING=1 "$(BIN)/mkdocs" build --quiet --strict -f docs/mkdocs.yml
+	@echo "the manual: build/docs/index.html"
 
 clean:
 	rm -rf "$(VENV)" build dist .asv

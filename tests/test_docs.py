@@ -85,6 +85,47 @@ def test_readme_examples_run(line, code, tmp_path):
     assert done.returncode == 0, f"README.md line {line}\n{done.stdout}\n{done.stderr}"
 
 
+def pages():
+    for path in sorted((ROOT / "docs" / "pages").rglob("*.md")):
+        code = [match.group(1) for match in BLOCK.finditer(path.read_text())]
+        if code:
+            yield pytest.param("\n".join(code), id=path.relative_to(ROOT / "docs" / "pages").as_posix())
+
+
+@pytest.mark.parametrize("code", list(pages()))
+def test_manual_examples_run(code, tmp_path):
+    """The blocks of a page run one after another in a fresh process, and print what they claim."""
+    script = f"""
+import doctest, sys
+test = doctest.DocTestParser().get_doctest({code!r}, {{}}, "page", "page", 0)
+runner = doctest.DocTestRunner(optionflags={FLAGS})
+runner.run(test)
+sys.exit(bool(runner.failures))
+"""
+    assert ">>>" in code, "write examples with >>> so that what they print is checked"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+def test_the_manual_names_each_page_and_each_picture_exists(monkeypatch):
+    """A page that the table of contents forgets, or a picture that nothing draws, would be noticed by readers first."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    from pictures import pictures
+
+    contents = (ROOT / "docs" / "mkdocs.yml").read_text()
+    drawn, used = {name for name, _ in pictures()}, set()
+    for path in (ROOT / "docs" / "pages").rglob("*.md"):
+        assert path.relative_to(ROOT / "docs" / "pages").as_posix() in contents, f"{path.name} is not in mkdocs.yml"
+        used |= set(re.findall(r"pictures/(\w+)\.svg", path.read_text()))
+    assert used == drawn
+
+
 def test_readme_names_the_two_commands():
     text = (ROOT / "README.md").read_text()
     assert "make tour" in text
