@@ -1,23 +1,6 @@
-"""Matrices and point sets with known answers, shared by the tour, the tests and the benchmarks."""
-
-import math
+"""Matrices with a prescribed spectrum between two random bases: the answer is what was put in."""
 
 import numpy as np
-from numpy.typing import DTypeLike
-
-__all__ = [
-    "SPECTRA",
-    "clusters",
-    "devils_stairs",
-    "exact_rank",
-    "exponential_decay",
-    "flat",
-    "kahan",
-    "optimal_error",
-    "photo_patches",
-    "polynomial_decay",
-    "with_spectrum",
-]
 
 
 def haar(n: int, k: int, rng: np.random.Generator, dtype=np.float64) -> np.ndarray:
@@ -120,47 +103,35 @@ def exact_rank(m, n, rank, *, noise=0.0, basis="haar", rng=None, dtype=np.float6
     return with_spectrum(m, n, s, basis=basis, rng=rng, dtype=dtype)
 
 
-def kahan(n: int, angle: float = 1.2) -> np.ndarray:
-    """Kahan's matrix ``diag(1, s, s^2, ...) (I - c N)``, on which column-pivoted QR pivots badly.
+def graded(m, n, *, low=None, high=None, rng=None, dtype=np.float64) -> np.ndarray:
+    """Orthonormal columns (rows, if n > m) scaled by a geometric sequence from `high` down to `low`.
 
-    s, c = sine and cosine of `angle`; N is strictly upper triangular of ones. Kahan (1966), doi 10.4153/CMB-1966-083-2.
+    The singular values are that sequence, each to high relative accuracy, because nothing mixes the columns. Squares of
+    the entries overflow and vanish. `low` and `high` are 1e-300 and 1e300 in double precision, 1e-36 and 1e36
+    in single.
+
+    References
+    ----------
+    Demmel and Veselic (1992), Jacobi's method is more accurate than QR, doi 10.1137/0613074 (scaled columns).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lowrank import gallery
+    >>> A = gallery.graded(50, 3, rng=7)
+    >>> np.round(np.log10(np.linalg.norm(A / np.abs(A).max(axis=0), axis=0) * np.abs(A).max(axis=0)), 6)
+    array([ 300.,    0., -300.])
     """
-    if not 0 < angle < math.pi / 2:
-        raise ValueError(f"angle={angle!r}; pass an angle between 0 and pi/2")
-    s, c = math.sin(angle), math.cos(angle)
-    return s ** np.arange(n)[:, None] * (np.eye(n) - c * np.triu(np.ones((n, n)), 1))
+    s = graded_spectrum(min(m, n), low, high, dtype)
+    Q = haar(max(m, n), len(s), np.random.default_rng(rng), dtype)
+    A = Q * s.astype(np.real(Q).dtype)
+    return A if m >= n else np.ascontiguousarray(A.T)
 
 
-def clusters(n: int, dim: int, *, count=20, spread=0.1, rng=None, dtype=np.float64) -> np.ndarray:
-    """n points around `count` centres in the unit cube, in clusters of very unequal size (sizes fall like 1/j).
-
-    Uniform landmarks miss the small ones.
-    """
-    generator = np.random.default_rng(rng)
-    share = 1.0 / np.arange(1, count + 1)
-    label = generator.choice(count, size=n, p=share / share.sum())
-    centres = generator.random((count, dim))
-    return (centres[label] + spread * generator.standard_normal((n, dim))).astype(dtype)
-
-
-def photo_patches(name: str = "china.jpg", *, size: int = 8, dtype: DTypeLike = np.float64) -> np.ndarray:
-    """All `size` x `size` colour patches of a photograph that scikit-learn ships, one a row, with values in [0, 1].
-
-    ``china.jpg`` and ``flower.jpg`` measure 427 x 640, so that there are 420 x 633 = 265,860 patches of 192 numbers.
-    Row ``y * 633 + x`` is the patch whose upper left pixel is (y, x); its entries run over rows, columns and colours.
-
-    Raises
-    ------
-    ImportError
-        If scikit-learn or pillow is missing.
-    """
-    try:
-        from sklearn.datasets import load_sample_image
-    except ImportError as problem:
-        raise ImportError(
-            "photo_patches needs scikit-learn and pillow: pip install triskele[sklearn] pillow"
-        ) from problem
-    image = load_sample_image(name).astype(dtype) / np.dtype(dtype).type(255)
-    windows = np.lib.stride_tricks.sliding_window_view(image, (size, size), axis=(0, 1))  # (y, x, colour, row, column)
-    rows, columns = windows.shape[:2]
-    return np.ascontiguousarray(windows.transpose(0, 1, 3, 4, 2)).reshape(rows * columns, -1)
+def graded_spectrum(n: int, low=None, high=None, dtype=np.float64) -> np.ndarray:
+    """Geometric sequence of n numbers from `high` down to `low`."""
+    decades = 300 if np.finfo(dtype).maxexp > 1000 else 36
+    low, high = 10.0**-decades if low is None else low, 10.0**decades if high is None else high
+    if not 0 < low <= high < np.inf:
+        raise ValueError(f"low={low!r}, high={high!r}; pass 0 < low <= high < inf")
+    return 10.0 ** np.linspace(np.log10(high), np.log10(low), n)
