@@ -58,8 +58,14 @@ def check_method(method: str, name: str = "method") -> str:
     return check_choice(method, SELECTIONS, name)
 
 
-def check_norm(norm: str) -> str:
-    return check_choice(norm, ("fro",), "norm")
+def check_norm(norm: str, *, trace: bool = False) -> str:
+    """`norm` if it is known; "trace" measures positive semidefinite residuals, which not everything leaves."""
+    if norm == "trace" and not trace:
+        raise ValueError(
+            'norm="trace" is for positive semidefinite matrices approximated from below; use nystrom, whose error '
+            'in it is known exactly, or pass norm="fro" or norm="spectral"'
+        )
+    return check_choice(norm, ("fro", "spectral", *(("trace",) if trace else ())), "norm")
 
 
 def check_indices(indices, n: int, k: int, method: str, *, name: str = "indices") -> np.ndarray | None:

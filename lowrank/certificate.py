@@ -1,5 +1,6 @@
 """How good an approximation is, measured on Gaussian probes that had no part in making it."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,7 +92,8 @@ def certify(A, approximation, *, probes=10, norm="fro", rng=None, workers=None) 
     A : (m, n) matrix of any kind that `as_operand` reads.
     approximation : B, as a result of this package, an array, or anything with ``X @ B`` or ``B.rmatmat``.
     probes : number of Gaussian vectors; the width of the interval falls with its square root.
-    norm : "fro".
+    norm : "fro"; "spectral", by Golub-Kahan steps from a Gaussian block; or "trace", exact from the diagonals, for a
+        positive semidefinite A and an approximation from below, such as one of `nystrom`.
     rng : seed or numpy Generator. Take another seed than the one that made the approximation.
     workers : threads; None means all.
 
@@ -102,15 +104,17 @@ def certify(A, approximation, *, probes=10, norm="fro", rng=None, workers=None) 
     Raises
     ------
     ValueError
-        If the shapes differ, or A has entries that are not finite.
+        If the shapes differ, A has entries that are not finite, or A - B is not positive semidefinite for "trace".
 
     Complexity
     ----------
-    One pass over A, 2 p m n flops, and p products with the approximation.
+    "fro": one pass over A, 2 p m n flops, and p products with the approximation. "spectral": about six passes of
+    4 p m n flops (at most 34). "trace": two passes, and the diagonal of A.
 
     References
     ----------
-    Martinsson and Tropp (2020), Randomized numerical linear algebra, doi 10.1017/S0962492920000021, section 12.
+    Martinsson and Tropp (2020), Randomized numerical linear algebra, doi 10.1017/S0962492920000021, section 12;
+    Hochstenbach (2013), Probabilistic upper bounds for the matrix two-norm, doi 10.1007/s10915-013-9716-x.
 
     Examples
     --------
@@ -123,7 +127,7 @@ def certify(A, approximation, *, probes=10, norm="fro", rng=None, workers=None) 
     """
     from .passes import first_pass
 
-    check_norm(norm)
+    check_norm(norm, trace=True)
     probes = int(probes)
     if probes < 1:
         raise ValueError(f"probes={probes}; pass at least 1, and 10 for an interval worth having")
@@ -133,15 +137,89 @@ def certify(A, approximation, *, probes=10, norm="fro", rng=None, workers=None) 
         raise ValueError(f"A has shape {operand.shape}, but the approximation has {shape}; they must agree")
     generator = np.random.default_rng(rng)
     m = operand.shape[0]
+    workers = resolve_workers(workers)
     omega = generator.standard_normal((probes, m))
-    start = first_pass(operand, 0, generator, probes=0, workers=resolve_workers(workers), omega=omega)
+    start = first_pass(operand, 0, generator, probes=0, workers=workers, omega=omega)
     factor = getattr(start.operand, "factor", 1.0)
-    if hasattr(approximation, "__array__") or not hasattr(approximation, "rmatmat"):
-        applied = omega @ approximation
-    else:
-        applied = np.conj(approximation.rmatmat(omega.T)).T
-    residual = start.sketch.W - factor * np.asarray(applied)
+
+    def adjoint(X: np.ndarray) -> np.ndarray:
+        if hasattr(approximation, "__array__") or not hasattr(approximation, "rmatmat"):
+            return np.asarray(X.conj().T @ approximation).conj().T
+        return np.asarray(approximation.rmatmat(X))
+
+    residual = start.sketch.W - factor * adjoint(omega.T).conj().T
     if not np.isfinite(residual).all():
         raise ValueError("the approximation gives NaN or inf when it is multiplied; there is nothing to certify")
+    if norm == "trace":
+        return _trace(operand, approximation, residual / factor, omega, workers)
+    if norm == "spectral":
+        return spectral(start.operand, lambda X: np.asarray(approximation @ X), adjoint, generator, workers, probes)
     found = from_residuals(residual, start.sketch.squared_norm)
     return Certificate(found.estimate, found.interval, found.absolute / factor, probes, norm)
+
+
+def spectral(operand, forward, adjoint, rng, workers: int, probes: int = 10, level: float = 0.05) -> Certificate:
+    """The spectral error of B, given by its products, with ||A||_2 itself between bounds; six passes or so over A.
+
+    The ends of the interval set the bounds of one norm against those of the other. Lower bounds always hold and each
+    upper one fails with probability ``level / 2`` at most, so that the interval covers the truth whatever the spectra
+    are. The estimate is the ratio of the geometric means. A scaled operand stands for A times its factor.
+    """
+    bounds = spectral_bounds(operand, forward, adjoint, rng, workers, probes, level)
+    (low, high), (least, most) = bounds
+    if most == 0.0:
+        return Certificate(0.0, (0.0, 0.0), 0.0, probes, "spectral")
+    error, size = math.sqrt(low * high), math.sqrt(least * most)
+    factor = getattr(operand, "factor", 1.0)
+    return Certificate(error / size, (low / most, high / least), error / factor, probes, "spectral")
+
+
+def spectral_bounds(operand, forward, adjoint, rng, workers: int, probes: int, level: float):
+    """((low, high) of ||A - B||_2, (low, high) of ||A||_2), both times the factor of a scaled operand."""
+    from .spectral_norm import TIGHT, Bidiagonal, norms
+
+    (m, n), dtype = operand.shape, operand.dtype
+    if m == 0 or n == 0:
+        return (0.0, 0.0), (0.0, 0.0)
+    factor = np.real(np.empty(0, dtype)).dtype.type(getattr(operand, "factor", 1.0))
+    starts = [Bidiagonal(rng.standard_normal((m, probes)).astype(dtype)) for _ in range(2)]
+    runs = [(starts[0], lambda X: factor * forward(X), lambda X: factor * adjoint(X)), (starts[1], None, None)]
+    return norms(
+        lambda X: operand.matmat(X, workers=workers), lambda X: operand.rmatmat(X, workers=workers), runs, probes,
+        level / 2,
+        lambda found: all(high <= TIGHT * low for low, high in found),
+    )  # fmt: skip
+
+
+def _trace(operand, approximation, residual: np.ndarray, omega: np.ndarray, workers: int) -> Certificate:
+    """``trace(A - B) / trace(A)``, which is the error in the trace norm where A and A - B are positive semidefinite.
+
+    That they are is tried on the diagonal and on the probes: ``Omega E`` beside ``(E Omega^T)^H``, and the eigenvalues
+    of ``Omega E Omega^T``.
+    """
+    m, n = operand.shape
+    if m != n:
+        raise ValueError(f"A has shape {operand.shape}, but the trace norm needs a square positive semidefinite A")
+    diagonal = np.asarray(operand.diagonal())
+    scale = float(np.abs(diagonal).max(initial=0.0))
+    if scale == 0.0:
+        return Certificate(0.0, (0.0, 0.0), 0.0, 0, "trace")
+    if hasattr(approximation, "factors"):
+        left, right = approximation.factors()
+        own = np.einsum("ij,ji->i", left, right)
+    else:
+        own = np.asarray(as_operand(approximation).diagonal())
+    other = operand.matmat(omega.T.astype(operand.dtype), workers=workers) - np.asarray(approximation @ omega.T)
+    gap, one, two = diagonal / scale - own / scale, residual / scale, other.conj().T / scale
+    slack = 1e3 * float(np.finfo(operand.dtype).eps) * n
+    middle = one @ omega.T
+    wrong = float(np.linalg.norm(one - two)) > slack * np.sqrt(omega.size) + 1e-6 * float(np.linalg.norm(one))
+    least = min(float(np.real(gap).min()), float(np.linalg.eigvalsh((middle + middle.conj().T) / 2).min()) / n)
+    if wrong or least < -slack or float(np.real(diagonal).min()) < 0:
+        raise ValueError(
+            "A - B is not positive semidefinite, so its trace says nothing about the trace norm; approximate A from "
+            'below with nystrom, or pass norm="fro" or norm="spectral"'
+        )
+    error = float(np.maximum(np.real(gap), 0.0).sum())
+    relative = error / float(np.real(diagonal / scale).sum())
+    return Certificate(relative, (relative, relative), error * scale, 0, "trace")

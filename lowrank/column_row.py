@@ -10,7 +10,7 @@ import numpy as np
 from ._checks import check_choice
 from .certificate import Certificate, from_residuals
 from .pairs import Pairs, greedy, leverage_odds, norm_odds
-from .results import Record, Recorded
+from .results import Product, Record
 
 PROBES = 10
 SMALL = 2**24  # m n p up to which the product itself is formed, and the error is known instead of estimated
@@ -33,7 +33,7 @@ class PairStatus(enum.Enum):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ColumnRow(Recorded):
+class ColumnRow(Product):
     """``X Y ~ C L R`` with C = X[:, indices] and R = Y[indices, :]; made by `cr`.
 
     indices : (k,) pairs in order of choice;  C : (m, k);  R : (k, p);  weights : (k,) the diagonal of L, or L itself
@@ -47,18 +47,7 @@ class ColumnRow(Recorded):
     record: Record
 
     kind = "column-row product"
-
-    @property
-    def shape(self):
-        return self.C.shape[0], self.R.shape[1]
-
-    @property
-    def dtype(self):
-        return self.C.dtype
-
-    @property
-    def rank(self) -> int:
-        return len(self.indices)
+    parts = ("C", "R")
 
     def factors(self):
         return self.C, self.weights[:, None] * self.R if self.weights.ndim == 1 else self.weights @ self.R

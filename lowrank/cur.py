@@ -11,11 +11,11 @@ from . import coefficients as coef
 from ._checks import check_choice, check_indices, check_method, check_norm, check_rank, check_tol
 from ._progress import reporting
 from ._threads import blas_threads, resolve_workers
-from .certificate import Certificate, from_residuals
+from .certificate import Certificate, from_residuals, spectral
 from .interpolative import FLAT, choose_columns
 from .operands import Operand, as_operand
 from .passes import PROBES, FirstPass, first_pass, squared_norms, unit
-from .results import LinearResult, Record, Recorded, Status, dense
+from .results import LinearResult, Product, Record, Status, dense
 from .selection import Candidates, run_selection
 from .selection.auto import CHEAP
 from .tolerance import Growing, bound, columns_within
@@ -62,7 +62,7 @@ class Core(LinearResult):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CUR(Recorded):
+class CUR(Product):
     """``A ~ C U R`` with C = A[:, columns] and R = A[rows, :]; made by `cur`.
 
     columns : (k,);  rows : (k + oversample,);  C : (m, k) and R : (k + oversample, n), sparse where A is;
@@ -77,32 +77,10 @@ class CUR(Recorded):
     record: Record
 
     kind = "CUR"
-
-    @property
-    def shape(self):
-        return self.C.shape[0], self.R.shape[1]
-
-    @property
-    def dtype(self):
-        return self.C.dtype
-
-    @property
-    def rank(self) -> int:
-        return len(self.columns)
-
-    def factors(self):
-        return dense(self.C), self.core._matmat(dense(self.R))
-
-    def _matmat(self, X):
-        return self.C @ self.core._matmat(self.R @ X)
-
-    def _rmatmat(self, X):
-        return self.R.conj().T @ self.core._rmatmat(self.C.conj().T @ X)
+    parts = ("C", "core", "R")
 
     def _lines(self):
-        m, n = self.shape
-        head = f"CUR of a {m} x {n} {self.dtype} matrix, {len(self.columns)} columns and {len(self.rows)} rows"
-        return [head, *self.record.lines()]
+        return [self._head(f"{len(self.columns)} columns and {len(self.rows)} rows"), *self.record.lines()]
 
 
 def cur(
@@ -123,7 +101,7 @@ def cur(
     rank : columns, ``0 <= rank <= min(m, n)``; the rows are as many and `oversample` more.
     tol : relative error to reach, in place of a rank: columns as in `column_id`, then a sixteenth more of columns
         and rows at a time until 20 probes of their own put the error of the CUR itself below it with 99.9 % confidence.
-    norm : "fro", the norm of the certificate.
+    norm : "fro" or "spectral", the norm of the certificate and of `tol`.
     core : "auto" takes the sketched core, and the optimal one where the probes show that it is needed.
     oversample : rows beyond `rank`.
     selection : a name in `SELECTIONS`, for columns (on the sketch of A) and rows (on the chosen columns).
@@ -171,6 +149,8 @@ def cur(
         k = check_rank(rank, operand.shape, instead=", or tol=")
     else:
         tol, k = check_tol(tol, rank, selection), 0
+        if norm != "fro":
+            raise NotImplementedError(f'tol= is in the Frobenius norm; pass rank= with norm="{norm}"')
         check_indices(indices, operand.shape[1], k, selection)
     extra = check_rank(oversample, (operand.shape[0] - k, operand.shape[0]), name="oversample")
     J, rows = _given(indices, operand.shape, k, extra, selection)
@@ -195,6 +175,12 @@ def cur(
         if status is Status.EXACT_RANK and not certificate.estimate <= 1e4 * np.finfo(parts.C.dtype).eps:
             status = Status.DEPENDENT  # the probes disagree that nothing is left
         choices.append(f"core {parts.found}")
+        if norm == "spectral":
+            U, C, R = parts.core, parts.C, parts.R
+            certificate = spectral(
+                start.operand, lambda X: C @ U._matmat(R @ X), lambda X: R.conj().T @ U._rmatmat(C.conj().T @ X),
+                start.rng, workers,
+            )  # fmt: skip
         report(5)
     record = Record(
         status, certificate, operand.entries_read - before, time.perf_counter() - began, method, tuple(choices),

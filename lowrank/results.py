@@ -118,26 +118,89 @@ class LinearResult:
         products = {"matvec": self.matmat, "matmat": self.matmat, "rmatvec": self.rmatmat, "rmatmat": self.rmatmat}
         return LinearOperator(shape=self.shape, dtype=self.dtype, **products)  # pyright: ignore
 
-    def svd(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(U, s, Vh) of the approximation, of its own rank, without another look at A."""
+    def qb(self) -> tuple[np.ndarray, np.ndarray]:
+        """(Q, B) with the approximation equal to ``Q @ B`` and orthonormal columns in Q (m, r); A is not read again.
+
+        Rows of B are as many as the inner dimension of the factors, or m where that is less. Cost 4 m r^2 + 2 n r^2.
+        """
+        left, right = self.factors()
+        Q, R = np.linalg.qr(left)
+        return Q, R @ right
+
+    def svd(self, rank: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(U, s, Vh) of the approximation, of its own rank or cut to `rank`, without another look at A."""
         left, right = self.factors()
         Q, R = np.linalg.qr(left)
         P, L = np.linalg.qr(right.conj().T)
         U, s, Vh = np.linalg.svd(R @ L.conj().T, full_matrices=False)
+        if rank is not None:
+            from ._checks import check_rank
+
+            k = check_rank(rank, (len(s), len(s)), instead=", the singular values that there are")
+            U, s, Vh = U[:, :k], s[:k], Vh[:k]
         return Q @ U, s, Vh @ P.conj().T
 
+    def eigh(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues, largest first, and orthonormal eigenvectors of the Hermitian part of a square approximation.
+
+        ``(B + B^H) / 2`` is what is decomposed: it is as near to a Hermitian A as B is, or nearer, in every unitarily
+        invariant norm. It has up to twice the rank of B; the vectors returned span it all. No other look at A.
+
+        Raises
+        ------
+        ValueError
+            If the approximation is not square, or so far from Hermitian that A cannot have been: its skew part larger
+            than the upper end of its certificate allows.
+        """
+        left, right = self.factors()
+        m, n = self.shape
+        if m != n:
+            raise ValueError(f"the approximation has shape {self.shape}; eigenvalues need a square one, so take svd()")
+        adjoint = right.conj().T
+        Q, _ = np.linalg.qr(np.hstack([left, adjoint]))  # B and B^H both map into the span of Q
+        core = (Q.conj().T @ left) @ (right @ Q)
+        skew, size = float(np.linalg.norm(core - core.conj().T)) / 2, float(np.linalg.norm(core))
+        if skew > self._skew_allowed() * size:
+            raise ValueError(
+                f"the approximation is not Hermitian: its skew part is {skew / size:.3g} of its norm, more than its "
+                "error explains; take svd(), or approximate (A + A^H) / 2"
+            )
+        values, vectors = np.linalg.eigh((core + core.conj().T) / 2)
+        return values[::-1], Q @ vectors[:, ::-1]
+
+    def _skew_allowed(self) -> float:
+        """The skew part, relative to the norm, that a Hermitian A leaves room for."""
+        return 0.5
+
+    def update(self, **_: Any) -> "LinearResult":
+        """Only a column ID takes further columns and a row ID further rows; others say so."""
+        raise NotImplementedError(
+            f"a {self.kind} cannot be updated: its parts depend on all of A. Make a column_id or row_id, whose "
+            "update() takes the columns or rows that arrive later, or factorise the larger matrix anew"
+        )
+
     def relative_error(self, A, norm: str = "fro") -> float:
-        """The true ``||A - B||_F / ||A||_F``, by reading every entry of A."""
+        """The true ``||A - B|| / ||A||``, by reading every entry of A.
+
+        norm : "fro", in blocks of rows; "spectral" (largest singular value) and "trace" (sum of the singular values)
+        form A and take singular values, which costs O(m n min(m, n)).
+        """
         from ._checks import check_norm
         from .operands import as_operand
 
-        check_norm(norm)
+        check_norm(norm, trace=True)
         operand = as_operand(A)
         if operand.shape != self.shape:
             raise ValueError(f"A has shape {operand.shape}, but the factorisation has {self.shape}")
         scale = operand.largest() or 1.0
         left, right = self.factors()
         m, n = self.shape
+        if norm != "fro":
+            with np.errstate(under="ignore"):
+                whole = operand.rows(np.arange(m)) / scale
+                values = [np.linalg.svd(X, compute_uv=False) for X in (whole, whole - left / scale @ right)]
+            total, wrong = (float(s.sum() if norm == "trace" else s.max(initial=0.0)) for s in values)
+            return wrong / total if total > 0 else 0.0
         high = max(1, min(m, (1 << 23) // max(n, 1)))
         wrong = total = 0.0
         with np.errstate(under="ignore"):
@@ -234,6 +297,13 @@ class Recorded(LinearResult):
         """Relative error with its 95 % interval, measured when the result was made."""
         return self.record.certificate
 
+    def _skew_allowed(self) -> float:
+        c = self.record.certificate
+        rounding = 1e3 * float(np.finfo(self.dtype).eps)
+        high = c.interval[1] if c.norm == "fro" else 0.5
+        # ||skew(B)|| <= ||A - B|| for a Hermitian A, and ||B|| >= ||A|| - ||A - B||
+        return high / max(1 - high, 0.1) + rounding
+
     @property
     def entries_read(self) -> int:
         return self.record.entries_read
@@ -250,6 +320,51 @@ class Recorded(LinearResult):
     @property
     def seconds(self) -> float:
         return self.record.seconds
+
+
+class Product(Recorded):
+    """A result that is the product of the fields named by `parts`, the first and last of which may be sparse."""
+
+    parts: ClassVar[tuple[str, ...]] = ()
+
+    def _parts(self) -> list[Any]:
+        return [getattr(self, name) for name in self.parts]
+
+    @property
+    def shape(self):
+        return getattr(self, self.parts[0]).shape[0], getattr(self, self.parts[-1]).shape[1]
+
+    @property
+    def dtype(self):
+        return getattr(self, self.parts[0]).dtype
+
+    @property
+    def rank(self) -> int:
+        return getattr(self, self.parts[0]).shape[1]
+
+    def factors(self):
+        first, *rest = self._parts()
+        right = dense(rest[-1])
+        for part in rest[-2::-1]:
+            right = part @ right
+        return dense(first), right
+
+    def _matmat(self, X):
+        for part in reversed(self._parts()):
+            X = part @ X
+        return X
+
+    def _rmatmat(self, X):
+        for part in self._parts():
+            X = part.H @ X if isinstance(part, LinearResult) else part.conj().T @ X
+        return X
+
+    def _head(self, counts: str) -> str:
+        m, n = self.shape
+        return f"{self.kind} of a {m} x {n} {self.dtype} matrix, {counts}"
+
+    def _lines(self):
+        return [self._head(f"rank {self.rank}"), *self.record.lines()]
 
 
 # --- the file format: arrays by name, everything else as JSON ---

@@ -72,6 +72,20 @@ def test_certify_reads_results_arrays_operators_and_kernels(rng):
     assert certificate.probes == 30
 
 
+def test_trace_norm_is_exact(rng):
+    A = gallery.polynomial_decay(70, 70, rng=rng, dtype=np.complex128)
+    K = A @ A.conj().T
+    f = lr.nystrom(K, rank=8, rng=7)
+    expected = f.relative_error(K, norm="trace")
+    for B in (f, f.to_dense()):
+        found = lr.certify(K, B, norm="trace", rng=7)
+        assert found.interval == (found.estimate,) * 2
+        assert found.probes == 0
+        assert found.estimate == pytest.approx(expected, rel=1e-9)
+    with pytest.raises(ValueError, match="approximate A from below with nystrom"):
+        lr.certify(K, lr.column_id(K, rank=8, rng=7), norm="trace", rng=7)
+
+
 def test_exact_and_zero():
     A = np.arange(12.0).reshape(4, 3)
     assert lr.certify(A, A, rng=7).estimate == 0.0
@@ -98,7 +112,12 @@ def test_bad_arguments():
         lr.certify(A, A, probes=0)
     with pytest.raises(ValueError, match="the approximation gives NaN or inf"):
         lr.certify(A, A * np.nan)
-    with pytest.raises(ValueError, match="norm='trace' is not available"):
-        lr.certify(A, A, norm="trace")
+    with pytest.raises(ValueError, match="norm='max' is not available"):
+        lr.certify(A, A, norm="max")
+    with pytest.raises(ValueError, match="the trace norm needs a square positive semidefinite A"):
+        lr.certify(A[:2], A[:2], norm="trace")
+    for B in (2 * A, np.array([[1.0, 1, 0], [0, 1, 0], [0, 0, 1]])):
+        with pytest.raises(ValueError, match="A - B is not positive semidefinite"):
+            lr.certify(A, B, norm="trace")
     with pytest.raises(ValueError, match=r"A\[1, 1\] is inf; lowrank needs finite entries"):
         lr.certify(np.diag([1.0, np.inf]), np.eye(2))

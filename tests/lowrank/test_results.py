@@ -115,3 +115,55 @@ def test_relative_error_checks_the_shape(rng):
         f.relative_error(np.eye(3))
     with pytest.raises(ValueError, match="norm='max' is not available"):
         f.relative_error(np.ones((40, 25)), norm="max")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.complex128])
+@pytest.mark.parametrize("kind", KINDS)
+def test_qb_and_a_cut_svd(rng, kind, dtype):
+    f = make(kind, dtype, rng)
+    B = f.to_dense()
+    close = {"rtol": 0, "atol": 2e3 * np.finfo(dtype).eps}
+    Q, R = f.qb()
+    np.testing.assert_allclose(Q @ R, B, **close)
+    np.testing.assert_allclose(Q.conj().T @ Q, np.eye(Q.shape[1]), **close)
+    U, s, Vh = f.svd(rank=3)
+    assert U.shape[1] == len(s) == len(Vh) == 3
+    expected = np.linalg.svd(B, compute_uv=False)
+    assert np.linalg.norm(B - (U * s) @ Vh, 2) <= expected[3] + close["atol"]
+    with pytest.raises(ValueError, match=r"rank=7 exceeds min\(A.shape\)=6"):
+        f.svd(rank=7)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+@pytest.mark.parametrize("maker", [lr.column_id, lr.row_id, lr.cur, lr.two_sided_id])
+def test_eigh_of_hermitian_matrices(rng, maker, dtype):
+    A = gallery.polynomial_decay(50, 50, rng=rng, dtype=dtype)
+    A = (A + A.conj().T) / 2
+    f = maker(A, rank=12, rng=7)
+    values, vectors = f.eigh()
+    B = f.to_dense()
+    close = {"rtol": 0, "atol": 2e3 * np.finfo(dtype).eps}
+    np.testing.assert_allclose((vectors * values) @ vectors.conj().T, (B + B.conj().T) / 2, **close)
+    np.testing.assert_allclose(vectors.conj().T @ vectors, np.eye(len(values)), **close)
+    assert (np.diff(values) <= 0).all()
+    error = np.linalg.norm(A - (vectors * values) @ vectors.conj().T)
+    assert error <= f.relative_error(A) * np.linalg.norm(A) * (1 + 1e-6)
+    with pytest.raises(ValueError, match="the approximation is not Hermitian: its skew part is"):
+        maker(gallery.polynomial_decay(50, 50, rng=rng, dtype=dtype), rank=12, rng=7).eigh()
+    with pytest.raises(ValueError, match="eigenvalues need a square one"):
+        maker(A[:, :30], rank=5, rng=7).eigh()
+
+
+@pytest.mark.parametrize("norm, order", [("spectral", 2), ("trace", "nuc"), ("fro", "fro")])
+def test_relative_error_in_every_norm(rng, norm, order):
+    f = make("column", np.float64, rng)
+    A = f.to_dense() + 1e-3 * rng.standard_normal(f.shape)
+    expected = np.linalg.norm(A - f.to_dense(), order) / np.linalg.norm(A, order)
+    assert f.relative_error(A, norm=norm) == pytest.approx(expected, rel=1e-10)
+    assert f.relative_error(A * 1e300, norm=norm) <= 1 + 1e-12
+
+
+@pytest.mark.parametrize("kind", ["cur", "nystrom"])
+def test_what_cannot_be_updated_says_so(rng, kind):
+    with pytest.raises(NotImplementedError, match="cannot be updated: its parts depend on all"):
+        make(kind, np.float64, rng).update(columns=np.ones((40, 2)))
