@@ -97,6 +97,6 @@ def test_certify_reads_everything_in_the_spectral_norm(rng):
         assert c.interval[0] <= 1.001  # the upper bound of ||A|| may fall short by a little, once in forty seeds
         assert c.interval[1] >= 0.999
         assert c.absolute == pytest.approx(np.linalg.norm(A, 2) * scale, rel=0.1)
-    assert lr.certify(A, A, norm="spectral", rng=8).interval == (0.0, 0.0)
+    assert lr.certify(A, A, norm="spectral", rng=8).interval[1] < 1e-15
     assert lr.certify(0 * A, 0 * A, norm="spectral", rng=8).estimate == 0.0
     assert lr.certify(A[:0], A[:0], norm="spectral", rng=8).estimate == 0.0
