@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from .operands import GaussianKernel as GaussianKernel
     from .operands import KernelMatrix as KernelMatrix
     from .operands import as_operand as as_operand
+    from .plotting import plot_decay as plot_decay
+    from .plotting import plot_error_against_rank as plot_error_against_rank
+    from .plotting import plot_picked as plot_picked
     from .pseudoinverse import InverseStatus as InverseStatus
     from .pseudoinverse import PseudoInverse as PseudoInverse
     from .pseudoinverse import pinv as pinv
@@ -63,6 +66,9 @@ _EXPORTS = {
     "load": "results",
     "nystrom": "nystrom",
     "pinv": "pseudoinverse",
+    "plot_decay": "plotting",
+    "plot_error_against_rank": "plotting",
+    "plot_picked": "plotting",
     "row_id": "interpolative",
     "select_columns": "selection",
     "select_rows": "selection",
@@ -93,6 +99,9 @@ __all__ = [
     "load",
     "nystrom",
     "pinv",
+    "plot_decay",
+    "plot_error_against_rank",
+    "plot_picked",
     "row_id",
     "select_columns",
     "select_rows",

@@ -321,6 +321,20 @@ class Recorded(LinearResult):
     def seconds(self) -> float:
         return self.record.seconds
 
+    # --- pictures; each takes ax= and returns matplotlib Axes ---
+
+    def plot_decay(self, *, ax: Any = None):
+        """`lowrank.plot_decay` of this result: its pivots, with the certificate."""
+        from .plotting import plot_decay
+
+        return plot_decay(self, ax=ax)
+
+    def plot_picked(self, A: Any, *, pixels: int = 400, ax: Any = None):
+        """`lowrank.plot_picked` of this result: the picked rows and columns on A as an image."""
+        from .plotting import plot_picked
+
+        return plot_picked(self, A, pixels=pixels, ax=ax)
+
 
 class Product(Recorded):
     """A result that is the product of the fields named by `parts`, the first and last of which may be sparse."""
@@ -341,6 +355,13 @@ class Product(Recorded):
     @property
     def rank(self) -> int:
         return getattr(self, self.parts[0]).shape[1]
+
+    @property
+    def pivots(self) -> np.ndarray:
+        """(k,) distance of each kept column (of each row, for a row ID) from the span of those before it."""
+        from .pivots import kept, pivots
+
+        return pivots(kept(self))
 
     def factors(self):
         first, *rest = self._parts()

@@ -44,6 +44,13 @@ class TwoSidedID(Recorded):
     def rank(self) -> int:
         return len(self.columns)
 
+    @property
+    def pivots(self) -> np.ndarray:
+        """(k,) distance of each kept column, as the decomposition reproduces it, from the span of those before it."""
+        from .pivots import pivots
+
+        return pivots(self.left @ self.block)
+
     def factors(self):
         return self.left, self.block @ self.right
 
