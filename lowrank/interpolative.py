@@ -14,6 +14,8 @@ from .operands import Operand, as_operand
 from .passes import PROBES, FirstPass, first_pass
 from .results import Product, Record, Status, dense
 from .selection import RANK_REVEALING, run_selection
+from .selection.strong_rrqr import exchanges
+from .selection.working import working
 from .tolerance import Growing, columns_within
 
 FLAT = 0.7  # relative error above which sketched coefficients are replaced by exact ones
@@ -224,6 +226,8 @@ def choose_columns(start: FirstPass, k: int, selection: str, indices, workers: i
         choice = run_selection("osinsky", start.candidates(k))
         J, Z = _coefficients(Y, choice.indices, workers)
     choices.append(f"columns by {choice.method}" + (f", because {reason}" if reason else ""))
+    if start.exact and choice.method in RANK_REVEALING and np.abs(Z).max(initial=0.0) > GROWN:
+        J, Z = _exchanged(Y, J, Z, workers, choices)
     if len(J) == k:
         status = Status.RANK_REACHED
     else:
@@ -239,6 +243,23 @@ def _coefficients(Y: np.ndarray, J: np.ndarray, workers: int) -> tuple[np.ndarra
     Z = coef.solve(Q, R, Y, workers=workers)
     Z[:, J] = np.eye(len(J), dtype=Z.dtype)
     return J, Z
+
+
+def _exchanged(Y: np.ndarray, J: np.ndarray, Z: np.ndarray, workers: int, choices: list[str]):
+    """J and Z after the exchanges of a strong RRQR, where Y is A itself and these lower the error."""
+    with blas_threads(1), np.errstate(under="ignore"):
+        unit = working(Y)
+        better, _ = exchanges(unit, J)
+        E = unit - unit[:, J] @ Z
+        before = float(np.vdot(E, E).real)
+        K, X = _coefficients(Y, better, workers)
+        E = unit - unit[:, K] @ X
+        after = float(np.vdot(E, E).real)
+    if len(K) < len(J) or not after < before:
+        return J, Z
+    count = len(np.setdiff1d(J, K))
+    choices.append(f"{count} of them exchanged as in strong_rrqr, since coefficients grew to {np.abs(Z).max():.3g}")
+    return K, X
 
 
 def _certify(start: FirstPass, J: np.ndarray, Z: np.ndarray) -> Certificate:

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.linalg import get_lapack_funcs
 
+from . import qr
 from .base import Candidates, Choice, Selection, numerical_rank
 
 
@@ -22,7 +23,13 @@ def pivots(Y: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 def choose(candidates: Candidates) -> Choice:
     k = candidates.k
     order, diagonal = pivots(candidates.compressed(k), k)
-    return Choice(order[: numerical_rank(diagonal, candidates.Y.shape[1])], "lu")
+    rank = numerical_rank(diagonal, max(candidates.Y.shape))
+    if rank < k:
+        # Pivots of LU do not fall in order: a row of Y that depends on the rows before it leaves a small one, though
+        # other rows still hold directions. Those of QR do, so they say what the rank is, and which columns have it.
+        chosen = qr.choose(candidates).indices
+        return Choice(chosen, "lu", f"pivot {rank + 1} of LU is rounding, so the rank and the columns are those of QR")
+    return Choice(order, "lu")
 
 
 LU = Selection(

@@ -10,7 +10,7 @@ def choose(candidates: Candidates) -> Choice:
     (geqp3,) = get_lapack_funcs(("geqp3",), (Y,))
     factored, order, _tau, _work, _info = geqp3(Y, lwork=64 * (Y.shape[1] + 2))
     diagonal = factored.diagonal()[: candidates.k]
-    return Choice((order - 1)[: numerical_rank(diagonal, Y.shape[1])], "qr")
+    return Choice((order - 1)[: numerical_rank(diagonal, max(Y.shape))], "qr")
 
 
 QR = Selection(
