@@ -13,7 +13,9 @@ def sketch_columns(indptr, indices, data, rows, signs, omega, first, last, Y, W,
     Every sum runs over the rows of A in ascending order, so that CSC, CSR and the dense kernel agree to the last bit.
 
     Floor: (8 + 2 p) flops an entry; one random read of 4 (index, sign) pairs and p probes an entry, which come from
-    L2 or memory and are what the time goes to; a row of Y stays in L1.
+    L2 or memory and are what the time goes to; a row of Y stays in L1. On 200000 x 20000 with 393,000 entries, k = 50:
+    13 ms against 31 ms for 60 dense rows, and 3 ms to bring CSR into this order; scattering CSR rows into all of Y
+    missed the cache at every update and took 46 ms.
     """
     for j in range(first, last):
         y = Y[j]
@@ -31,33 +33,3 @@ def sketch_columns(indptr, indices, data, rows, signs, omega, first, last, Y, W,
             total += re * re
             total += im * im
         norms[j] = total
-
-
-@kernel
-def scatter_rows(indptr, indices, data, rows, signs, block, Y):
-    """Hash block `block` of the sketch of a CSR matrix, added into the transposed sketch Y (n, d).
-
-    A block writes to rows of its own, so that the four of them may run at the same time. Sums over rows ascend.
-
-    Floor: 2 flops and one random read and write of Y an entry.
-    """
-    for i in range(indptr.size - 1):
-        r = rows[i, block]
-        s = signs[i, block]
-        for q in range(indptr[i], indptr[i + 1]):
-            Y[indices[q], r] += s * data[q]
-
-
-@kernel
-def probe_rows(indptr, indices, data, omega, W, norms):
-    """Probes W (n, p) and squared column norms (n,) of a CSR matrix; `omega` is (m, p). Sums over rows ascend."""
-    for i in range(indptr.size - 1):
-        for q in range(indptr[i], indptr[i + 1]):
-            j = indices[q]
-            x = data[q]
-            for t in range(omega.shape[1]):
-                W[j, t] += omega[i, t] * x
-            re = float(x.real)
-            im = float(x.imag)
-            norms[j] += re * re
-            norms[j] += im * im

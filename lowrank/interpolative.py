@@ -11,6 +11,7 @@ from ._progress import reporting
 from ._threads import blas_threads, resolve_workers
 from .certificate import Certificate, from_residuals, spectral
 from .operands import Operand, as_operand
+from .operands.sparse import Sparse
 from .passes import PROBES, FirstPass, first_pass
 from .results import Product, Record, Status, dense
 from .selection import RANK_REVEALING, run_selection
@@ -19,6 +20,7 @@ from .selection.working import working
 from .tolerance import Growing, columns_within
 
 FLAT = 0.7  # relative error above which sketched coefficients are replaced by exact ones
+SPARE = 16  # rows of a sketch beyond k that selections compress away
 GROWN = 50.0  # a coefficient this large means that the columns were chosen badly
 
 
@@ -169,14 +171,18 @@ def decompose(operand: Operand, rank, tol, norm, quality, selection, indices, rn
     workers = resolve_workers(workers)
     before = operand.entries_read
     choices: list[str] = []
+    sparse = isinstance(operand, Sparse) and tol is None
     # Small products would wake BLAS's own threads, which then spin for tens of milliseconds on the cores that our pool
     # needs for the next pass over A: 168 against 110 ms for calls in a row on two cores.
     with blas_threads(1), reporting(progress, 4, "stage") as report:
         generator = np.random.default_rng(rng)
         if tol is None:
-            start = first_pass(operand, k, generator, probes=PROBES, workers=workers)
+            height = k + SPARE if sparse else None  # coefficients that are exact anyway need no rows of the sketch
+            start = first_pass(operand, k, generator, probes=PROBES, workers=workers, height=height)
+            sparse = sparse and not start.exact
             report(1)
-            J, Z, method, status = choose_columns(start, k, selection, indices, workers, choices)
+            express = _sparse_coefficients if sparse else _coefficients
+            J, Z, method, status = choose_columns(start, k, selection, indices, workers, choices, express)
         else:
             growing = Growing(operand, generator, workers)
             report(1)
@@ -186,7 +192,9 @@ def decompose(operand: Operand, rank, tol, norm, quality, selection, indices, rn
         C = operand.keep_columns(J, workers=workers)
         report(3)
         certificate = _certify(start, J, Z)
-        if not start.exact and len(J) and (quality == "best" or certificate.interval[1] > FLAT):
+        if sparse and len(J):
+            choices.append("exact coefficients, by products of sparse matrices")
+        elif not start.exact and len(J) and (quality == "best" or certificate.interval[1] > FLAT):
             if quality == "fast" and status is Status.RANK_REACHED:
                 status = Status.REPAIRED
             scale = getattr(start.operand, "factor", 1.0)
@@ -212,22 +220,28 @@ def decompose(operand: Operand, rank, tol, norm, quality, selection, indices, rn
     return J, C, Z, record
 
 
-def choose_columns(start: FirstPass, k: int, selection: str, indices, workers: int, choices: list[str]):
-    """Columns and sketched coefficients: (J, Z, name of the rule, status); appends to `choices` what was decided."""
+def choose_columns(
+    start: FirstPass, k: int, selection: str, indices, workers: int, choices: list[str], express=None
+):  # fmt: skip
+    """Columns and coefficients: (J, Z, name of the rule, status); appends to `choices` what was decided.
+
+    ``express(start, J, workers)`` gives the independent ones of the columns J and Z; from the sketch unless it is passed.
+    """
+    express = express or _coefficients
     Y = start.sketch.Y
     if start.sketch.squared_norm == 0.0 or k == 0:
         status = Status.EMPTY if k == 0 or Y.size == 0 else Status.ZERO
         return np.empty(0, np.int64), np.empty((0, Y.shape[1]), Y.dtype), selection, status
     choice = run_selection(selection, start.candidates(k, indices))
-    J, Z = _coefficients(Y, choice.indices, workers)
+    J, Z = express(start, choice.indices, workers)
     reason = choice.reason
     if selection == "auto" and choice.method != "osinsky" and np.abs(Z).max(initial=0.0) > GROWN:
         reason = f"the rule {choice.method} left coefficients up to {np.abs(Z).max():.3g}, a sign of a bad choice"
         choice = run_selection("osinsky", start.candidates(k))
-        J, Z = _coefficients(Y, choice.indices, workers)
+        J, Z = express(start, choice.indices, workers)
     choices.append(f"columns by {choice.method}" + (f", because {reason}" if reason else ""))
     if start.exact and choice.method in RANK_REVEALING and np.abs(Z).max(initial=0.0) > GROWN:
-        J, Z = _exchanged(Y, J, Z, workers, choices)
+        J, Z = _exchanged(start, J, Z, workers, choices)
     if len(J) == k:
         status = Status.RANK_REACHED
     else:
@@ -235,8 +249,9 @@ def choose_columns(start: FirstPass, k: int, selection: str, indices, workers: i
     return J, Z, choice.method, status
 
 
-def _coefficients(Y: np.ndarray, J: np.ndarray, workers: int) -> tuple[np.ndarray, np.ndarray]:
-    """Independent ones of the columns J, and all columns of Y expressed by them."""
+def _coefficients(start: FirstPass, J: np.ndarray, workers: int) -> tuple[np.ndarray, np.ndarray]:
+    """Independent ones of the columns J, and all columns of the sketch expressed by them."""
+    Y = start.sketch.Y
     with blas_threads(1):
         kept, Q, R = coef.independent(Y[:, J])
     J = J[kept]
@@ -245,16 +260,24 @@ def _coefficients(Y: np.ndarray, J: np.ndarray, workers: int) -> tuple[np.ndarra
     return J, Z
 
 
-def _exchanged(Y: np.ndarray, J: np.ndarray, Z: np.ndarray, workers: int, choices: list[str]):
+def _sparse_coefficients(start: FirstPass, J: np.ndarray, workers: int) -> tuple[np.ndarray, np.ndarray]:
+    """Independent ones of the columns J, and all columns of the sparse A itself expressed by them."""
+    SC = start.sketch.Y[:, J]
+    with blas_threads(1):
+        kept = coef.independent(SC)[0]
+        J = J[kept]
+        Z = coef.normal(start.operand.keep_columns(J), SC[:, kept], start.operand)
+    Z[:, J] = np.eye(len(J), dtype=Z.dtype)
+    return J, Z
+
+
+def _exchanged(start: FirstPass, J: np.ndarray, Z: np.ndarray, workers: int, choices: list[str]):
     """J and Z after the exchanges of a strong RRQR, where Y is A itself and these lower the error."""
     with blas_threads(1), np.errstate(under="ignore"):
-        unit = working(Y)
-        better, _ = exchanges(unit, J)
-        E = unit - unit[:, J] @ Z
-        before = float(np.vdot(E, E).real)
-        K, X = _coefficients(Y, better, workers)
-        E = unit - unit[:, K] @ X
-        after = float(np.vdot(E, E).real)
+        A = working(start.sketch.Y)
+        better, _ = exchanges(A, J)
+        K, X = _coefficients(start, better, workers)
+        before, after = (float(np.linalg.norm(A - A[:, I] @ B)) for I, B in ((J, Z), (K, X)))
     if len(K) < len(J) or not after < before:
         return J, Z
     count = len(np.setdiff1d(J, K))

@@ -41,6 +41,7 @@ class Sparse(Operand):
             A.sum_duplicates()
         self.A, self.shape, self.dtype, self.factor = A, A.shape, A.dtype, factor
         self.counter, self.notes = counter or Counter(), notes
+        self._csc: Any = None
 
     @classmethod
     def accepts(cls, A) -> bool:
@@ -71,7 +72,7 @@ class Sparse(Operand):
         return self.A[everything, columns][rows, everything]
 
     def keep_columns(self, J: np.ndarray, *, workers: int = 1) -> Any:
-        found = self.A[:, np.asarray(J)]
+        found = self._by_columns()[:, np.asarray(J)].asformat(self.A.format)
         self._served(found.nnz)
         return found
 
@@ -109,33 +110,46 @@ class Sparse(Operand):
             )
         return max(float(np.abs(part).max(initial=0.0)) for part in (data.real, data.imag))
 
-    def _sketch(self, S: SparseStack, probes: np.ndarray | None, workers: int) -> Sketch:
-        from lowrank._sparse_kernels import probe_rows, scatter_rows, sketch_columns
+    def _by_columns(self) -> Any:
+        """A in CSC form, converted once: what is summed by columns stays in L1, which saves more than this costs."""
+        if self._csc is None:
+            self._csc = self.A.tocsc()
+        return self._csc
 
-        A, (m, n) = self.A, self.shape
+    def gram(self, C: Any) -> tuple[np.ndarray, np.ndarray]:
+        """``C^* C`` (k, k) and ``C^* A`` (k, n) in double precision for a sparse C, which stays sparse.
+
+        A row of C with c entries meets a row of A with a entries in c a products: next to nothing beside the sketch.
+        """
+        self._served(self.size)
+        C = C.astype(np.complex128 if self.dtype.kind == "c" else np.float64).tocsr()
+        square = (C.conj().T @ C).toarray()
+        if 4 * C.nnz > C.shape[0] * C.shape[1]:
+            return square, self._rmatmat(C.toarray(), 1).conj().T
+        if self.A.format == "csr":
+            return square, (C.conj().T.tocsr() @ self.A).toarray()
+        return square, (self.A.T @ C.conj()).toarray().T
+
+    def restricted(self, rows: np.ndarray) -> "Sparse":
+        """The matrix of these rows alone, with the same counter."""
+        return Sparse(self._take(rows, slice(None)), self.counter, self.notes, self.factor)
+
+    def _sketch(self, S: SparseStack, probes: np.ndarray | None, workers: int) -> Sketch:
+        from lowrank._sparse_kernels import sketch_columns
+
+        A, (m, n) = self._by_columns(), self.shape
         real = A.data.real.dtype
         signs = S.signs.astype(real)
         omega = np.zeros((m, 0), real) if probes is None else np.ascontiguousarray(probes.T, dtype=real)
         Y, W = np.zeros((n, S.height), A.dtype), np.zeros((n, omega.shape[1]), A.dtype)
         norms = np.zeros(n)
-        stored = A.indptr, A.indices, A.data
-        if A.format == "csc":
 
-            def work(j: int) -> None:
-                sketch_columns(*stored, S.rows, signs, omega, j, min(j + SPLIT, n), Y, W, norms)
+        def work(j: int) -> None:
+            stop = min(j + SPLIT, n)
+            sketch_columns(A.indptr, A.indices, A.data, S.rows, signs, omega, j, stop, Y, W, norms)
 
-            jobs = list(range(0, n, SPLIT))
-        else:
-
-            def work(j: int) -> None:
-                if j < 0:
-                    probe_rows(*stored, omega, W, norms)
-                else:
-                    scatter_rows(*stored, S.rows, signs, j, Y)
-
-            jobs = [-1, *range(S.rows.shape[1])]  # the longest job first
         with np.errstate(over="ignore", invalid="ignore"):  # non-finite sums are judged by the caller
-            thread_map(work, jobs, workers)
+            thread_map(work, range(0, n, SPLIT), workers)
         return Sketch(Y.T, W.T, norms)
 
     def _rmatmat(self, X: np.ndarray, workers: int) -> np.ndarray:

@@ -270,3 +270,16 @@ def test_an_infinite_matrix_is_refused_in_words_on_any_thread(rng, workers):
     A = np.full((400, 3000), np.inf)
     with pytest.raises(ValueError, match=r"A\[0, 0\] is inf"):
         lr.column_id(A, rank=3, rng=rng, workers=workers)
+
+
+@pytest.mark.parametrize("selection", ["auto", *sorted(RANK_REVEALING)])
+def test_kahan_with_every_rule_that_looks_at_directions(selection):
+    """Its last columns nearly depend on the others, which pivots of LU and QR do not show; without exchanges S = 1e8."""
+    A = lr.gallery.kahan(200, np.arccos(0.1))
+    s = np.linalg.svd(A, compute_uv=False)
+    f = lr.column_id(A, rank=199, selection=selection, rng=7)
+    assert f.rank == 199
+    assert np.linalg.norm(A - f.to_dense(), 2) <= 5 * s[199]
+    A = lr.gallery.kahan(200)  # sigma_200 = 4e-25 of the largest: only rounding can be asked for
+    f = lr.column_id(A, rank=199, selection=selection, rng=7)
+    assert np.linalg.norm(A - f.to_dense(), 2) <= 5 * np.finfo(float).eps * s[0]
