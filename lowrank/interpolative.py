@@ -225,7 +225,7 @@ def choose_columns(
 ):  # fmt: skip
     """Columns and coefficients: (J, Z, name of the rule, status); appends to `choices` what was decided.
 
-    ``express(start, J, workers)`` gives the independent ones of the columns J and Z; from the sketch unless it is passed.
+    ``express(start, J, workers)`` gives the independent ones of the columns J, and Z; without it the sketch does.
     """
     express = express or _coefficients
     Y = start.sketch.Y
@@ -277,7 +277,7 @@ def _exchanged(start: FirstPass, J: np.ndarray, Z: np.ndarray, workers: int, cho
         A = working(start.sketch.Y)
         better, _ = exchanges(A, J)
         K, X = _coefficients(start, better, workers)
-        before, after = (float(np.linalg.norm(A - A[:, I] @ B)) for I, B in ((J, Z), (K, X)))
+        before, after = (float(np.linalg.norm(A - A[:, chosen] @ B)) for chosen, B in ((J, Z), (K, X)))
     if len(K) < len(J) or not after < before:
         return J, Z
     count = len(np.setdiff1d(J, K))

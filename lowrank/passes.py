@@ -50,8 +50,8 @@ def sketch_height(k: int) -> int:
 def draw_probes(p: int, m: int, rng: np.random.Generator) -> np.ndarray:
     """p Gaussian probes of length m as a (p, m) array: of independent entries, or for a long m ``g T``.
 
-    T is a random map of `TABLE` rows with one +-1 in each column, so that ``E |g T E|^2 = E ||T E||^2 = ||E||^2`` still,
-    and the variance of p probes, 2 / p of the square at worst, rises by 2 / TABLE of it. Drawing 10 x 200000
+    T is a random map of `TABLE` rows with one +-1 in each column, so that ``E |g T E|^2 = E ||T E||^2 = ||E||^2``
+    still, and the variance of p probes, 2 / p of the square at worst, rises by 2 / TABLE of it. Drawing 10 x 200000
     normal numbers would take half as long as sketching a sparse matrix with twice as many entries.
     """
     if m <= 8 * TABLE:
@@ -65,7 +65,7 @@ def first_pass(
 ) -> FirstPass:
     """Read the matrix once; where m <= 3 k + 16 the sketch is the matrix itself.
 
-    `omega`, a (p, m) array, overrules the Gaussian probes that are drawn otherwise, and `height` the rows of the sketch.
+    `omega`, a (p, m) array, overrules the Gaussian probes drawn otherwise, and `height` the rows of the sketch.
     """
     m, n = operand.shape
     height = height or sketch_height(k)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import lowrank as lr
 from lowrank import gallery
+from lowrank.selection import RANK_REVEALING
 
 DTYPES = [np.float32, np.float64, np.complex64, np.complex128]
 
@@ -274,7 +275,7 @@ def test_an_infinite_matrix_is_refused_in_words_on_any_thread(rng, workers):
 
 @pytest.mark.parametrize("selection", ["auto", *sorted(RANK_REVEALING)])
 def test_kahan_with_every_rule_that_looks_at_directions(selection):
-    """Its last columns nearly depend on the others, which pivots of LU and QR do not show; without exchanges S = 1e8."""
+    """Its last columns nearly depend on the others, which pivots do not show; without exchanges S = 1e8."""
     A = lr.gallery.kahan(200, np.arccos(0.1))
     s = np.linalg.svd(A, compute_uv=False)
     f = lr.column_id(A, rank=199, selection=selection, rng=7)
