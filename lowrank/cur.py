@@ -158,7 +158,7 @@ def cur(
     before = operand.entries_read
     choices: list[str] = []
     generator = np.random.default_rng(rng)
-    with reporting(progress, 5, "stage") as report:
+    with reporting(progress, 5, "stage", operand) as report:
         if tol is None:
             start = first_pass(operand, k, generator, probes=PROBES, workers=workers)
             report(1)

@@ -174,7 +174,7 @@ def decompose(operand: Operand, rank, tol, norm, quality, selection, indices, rn
     sparse = isinstance(operand, Sparse) and tol is None
     # Small products would wake BLAS's own threads, which then spin for tens of milliseconds on the cores that our pool
     # needs for the next pass over A: 168 against 110 ms for calls in a row on two cores.
-    with blas_threads(1), reporting(progress, 4, "stage") as report:
+    with blas_threads(1), reporting(progress, 4, "stage", operand) as report:
         generator = np.random.default_rng(rng)
         if tol is None:
             height = k + SPARE if sparse else None  # coefficients that are exact anyway need no rows of the sketch

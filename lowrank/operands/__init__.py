@@ -3,14 +3,25 @@
 import numpy as np
 
 from .base import Operand
+from .blocked import Blocked, Mapped
 from .dense import Dense
 from .kernel import GaussianKernel, KernelMatrix
 from .operator import Operator
 from .sparse import Sparse
 
-__all__ = ["Dense", "GaussianKernel", "KernelMatrix", "Operand", "Operator", "Sparse", "as_operand"]
+__all__ = [
+    "Blocked",
+    "Dense",
+    "GaussianKernel",
+    "KernelMatrix",
+    "Mapped",
+    "Operand",
+    "Operator",
+    "Sparse",
+    "as_operand",
+]
 
-KINDS: tuple[type[Operand], ...] = (Dense, Sparse, KernelMatrix, Operator)
+KINDS: tuple[type[Operand], ...] = (Mapped, Dense, Sparse, KernelMatrix, Operator, Blocked)
 
 
 def as_operand(A) -> Operand:
@@ -19,7 +30,8 @@ def as_operand(A) -> Operand:
     Parameters
     ----------
     A : numpy array of two dimensions, nested sequence of numbers, scipy.sparse matrix or array,
-        scipy LinearOperator, ``KernelMatrix(kernel, X)``, or an `Operand`.
+        scipy LinearOperator, ``KernelMatrix(kernel, X)``, an `Operand`, or what is read by slices and may be larger
+        than memory: a numpy memory map, a zarr array, an h5py dataset.
 
     Raises
     ------

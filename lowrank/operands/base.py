@@ -1,5 +1,6 @@
 """What every kind of matrix offers: shape, dtype and five verbs, each of which counts the entries that it served."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,10 +9,11 @@ from lowrank.sketching import Sketch, SparseStack, sweep
 
 
 class Counter:
-    """Entries served so far, shared by an operand and its transpose."""
+    """Entries served so far, shared by an operand and its transpose; `tick` hears of each block of a long pass."""
 
     def __init__(self):
         self.entries = 0
+        self.tick: Callable[[int, int], None] | None = None
 
 
 class Operand:
@@ -29,6 +31,7 @@ class Operand:
     notes: tuple[str, ...] = ()
     counter: Counter
     tile: tuple[int, int] = (1024, 1024)
+    in_blocks: ClassVar[bool] = False  # whether passes are long and tell `counter.tick` of their blocks
 
     @classmethod
     def accepts(cls, A: Any) -> bool:
