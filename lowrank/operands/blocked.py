@@ -51,7 +51,7 @@ class Blocked(Operand):
 
     @classmethod
     def accepts(cls, A) -> bool:
-        if isinstance(A, np.ndarray):
+        if isinstance(A, (np.ndarray, np.generic)):
             return False
         return all(hasattr(A, name) for name in ("shape", "dtype", "ndim", "__getitem__")) and _has_dtype(A.dtype)
 
