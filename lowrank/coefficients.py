@@ -24,11 +24,12 @@ def orthogonal(C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def independent(C: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions of columns of C that are linearly independent to rounding, in their order, and the QR of these."""
     m, k = C.shape
-    Q, R = orthogonal(C)
-    size = np.abs(np.diagonal(R))
     cut = 4 * max(m, k) * np.finfo(C.dtype).eps
-    if k == 0 or size.min() > cut * size.max():
-        return np.arange(k), Q, R
+    if k <= m:
+        Q, R = orthogonal(C)
+        size = np.abs(np.diagonal(R))
+        if k == 0 or size.min() > cut * size.max():
+            return np.arange(k), Q, R
     (geqp3,) = get_lapack_funcs(("geqp3",), (C,))
     factored, order, *_ = geqp3(np.array(C, order="F", copy=True), lwork=BLOCK * (k + 2))
     size = np.abs(np.diagonal(factored))

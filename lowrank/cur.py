@@ -18,6 +18,7 @@ from .passes import PROBES, FirstPass, first_pass, squared_norms, unit
 from .results import LinearResult, Product, Record, Status, dense
 from .selection import Candidates, run_selection
 from .selection.auto import CHEAP
+from .selection.working import pivot_order
 from .tolerance import Growing, bound, columns_within
 
 CORES = ("auto", "sketched", "optimal", "cross")
@@ -102,7 +103,8 @@ def cur(
     tol : relative error to reach, in place of a rank: columns as in `column_id`, then a sixteenth more of columns
         and rows at a time until 20 probes of their own put the error of the CUR itself below it with 99.9 % confidence.
     norm : "fro" or "spectral", the norm of the certificate and of `tol`.
-    core : "auto" takes the sketched core, and the optimal one where the probes show that it is needed.
+    core : "auto" takes the sketched core, and the optimal one where the probes show that it is needed. "sketched" and
+        "cross" are left for the optimal core only where the probes cannot rule out that zero would be nearer to A.
     oversample : rows beyond `rank`.
     selection : a name in `SELECTIONS`, for columns (on the sketch of A) and rows (on the chosen columns).
     indices : the pair (columns, rows), for ``selection="given"``.
@@ -203,13 +205,13 @@ class _Parts:
 
 
 def _parts(operand: Operand, start: FirstPass, J, extra: int, selection: str, rows, core: str, workers: int) -> _Parts:
-    """Rows for the columns J, and the core; the optimal one where probes show that the sketched one loses too much."""
+    """Rows for the columns J, and the core; the optimal one where probes show that the other one loses too much."""
     C = operand.keep_columns(J, workers=workers)
     rows, rule = choose_rows(dense(C), len(J), extra if len(J) else 0, selection, rows, start.rng)
     R = operand.keep_rows(rows, workers=workers)
     kind = "sketched" if core == "auto" else core
     made = _core(start, dense(C), dense(R), J, kind, workers)
-    repaired = core == "auto" and len(J) > 0 and _certify(start, J, made, R).interval[1] > FLAT
+    repaired = len(J) > 0 and kind != "optimal" and _poor(start, J, made, R, core == "auto")
     if repaired:
         kind = "optimal"
         made = _core(start, dense(C), dense(R), J, kind, workers)
@@ -259,18 +261,31 @@ def choose_rows(C: np.ndarray, k: int, extra: int, selection: str, given, rng) -
     if k == 0:
         return np.empty(0, dtype=np.int64), selection
     rule = selection if selection != "auto" else ("osinsky" if C.shape[0] * k**2 <= CHEAP else "lu")
-    Y = np.ascontiguousarray(C.T)
+    Y = np.array(C.T, order="C")  # a copy: C itself belongs to the result
     scale = float(np.abs(Y).max())
     if not 1e-9 < scale < 1e9:
         Y *= C.dtype.type(unit(scale, C.dtype))
     rows = run_selection(rule, Candidates(Y, squared_norms(Y), k, rng, exact=True)).indices
     with blas_threads(1):
         rows = rows[coef.independent(Y[:, rows])[0]]
+        if len(rows) < k:
+            rows = _filled(Y, rows)
+            rule += ", and by qr where these depended on each other"
         if extra:
             weights = np.linalg.norm(np.linalg.lstsq(Y[:, rows], Y, rcond=None)[0], axis=0)
             weights[rows] = -1.0
             rows = np.concatenate([rows, np.argsort(-weights, kind="stable")[:extra]])
     return rows, rule
+
+
+def _filled(Y: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """`rows` (independent columns of Y), and by pivoted QR of what these leave as many more as Y has rank for."""
+    Q, _ = coef.orthogonal(Y[:, rows])
+    E = Y - Q @ (Q.conj().T @ Y)
+    E[:, rows] = 0.0
+    more = pivot_order(E)[1][: len(Y) - len(rows)]
+    rows = np.concatenate([rows, more])
+    return rows[coef.independent(Y[:, rows])[0]]
 
 
 def _core(start: FirstPass, C, R, J, kind: str, workers: int) -> Core:
@@ -281,20 +296,39 @@ def _core(start: FirstPass, C, R, J, kind: str, workers: int) -> Core:
         if len(J) == 0 or len(R) == 0:
             made = Core(np.eye(len(J), dtype=dtype), np.zeros((len(J), len(R)), dtype), np.eye(len(R), dtype=dtype))
         elif kind == "cross":
-            W, P = coef.orthogonal((factor * R)[:, J])
-            made = Core(P, factor * W.conj().T, np.eye(len(R), dtype=dtype))
+            kept, W, T = coef.independent((factor * R)[:, J])
+            M = np.zeros((len(J), len(R)), dtype)
+            M[kept] = factor * W.conj().T
+            made = Core(_bordered(T, kept, len(J)), M, np.eye(len(R), dtype=dtype))
         else:
-            Qr, Tr = coef.orthogonal((factor * R).conj().T)
+            kept, Qr, T = coef.independent((factor * R).conj().T)  # rows beyond the rank of R add nothing to its span
+            M = np.zeros((len(J), len(R)), dtype)
             if kind == "optimal":
                 Z = coef.exact(factor * C, start.sketch.Y[:, J], start.operand, workers=workers)
-                made = Core(np.eye(len(J), dtype=dtype), factor * (Z @ Qr), Tr)
+                P, M[:, kept] = np.eye(len(J), dtype=dtype), factor * (Z @ Qr)
             else:
                 Y = start.sketch.Y
-                Qc, Tc = coef.orthogonal(Y[:, J])
-                made = Core(Tc, factor * ((Qc.conj().T @ Y) @ Qr), Tr)
+                Qc, P = coef.orthogonal(Y[:, J])
+                M[:, kept] = factor * ((Qc.conj().T @ Y) @ Qr)
+            made = Core(P, M, _bordered(T, kept, len(R)))
     if not all(np.isfinite(part).all() for part in (made.P, made.M, made.Q)):
         raise ValueError("the entries of A are too large for a core in this dtype; scale A first")
     return made
+
+
+def _bordered(T: np.ndarray, kept: np.ndarray, size: int) -> np.ndarray:
+    """The triangle T at the ascending positions `kept` of an identity of order `size`: a triangle again."""
+    out = np.eye(size, dtype=T.dtype)
+    out[np.ix_(kept, kept)] = T
+    return out
+
+
+def _poor(start: FirstPass, J, core: Core, R, free: bool) -> bool:
+    """Whether a core loses too much: to the choice of `free`, 0.7; a core that was asked for stays unless zero is better."""
+    if free:
+        return _certify(start, J, core, R).interval[1] > FLAT
+    W = start.sketch.W
+    return bound(W - W[:, J] @ core._matmat(dense(R)), start.sketch.squared_norm) > 1
 
 
 def _certify(start: FirstPass, J, core: Core, R) -> Certificate:

@@ -10,6 +10,7 @@ from .base import Counter, Operand
 
 FLOATS = tuple(np.dtype(code) for code in ("f4", "f8", "c8", "c16"))
 STRIP = 512  # columns of a product that a thread makes at a time
+HIGH = 4096  # rows that it reads at a time, so that a copy of what is not stored by rows stays small
 _CONVERTED: dict[str, type] = {"i": np.float64, "u": np.float64, "b": np.float64}
 
 
@@ -82,10 +83,15 @@ class Dense(Operand):
     def _rmatmat(self, X: np.ndarray, workers: int) -> np.ndarray:
         # strips on our own threads: BLAS's own spin, and cost ten times as much where cores are shared
         left = np.ascontiguousarray(X.conj().T)
-        out = np.empty((left.shape[0], self.shape[1]), dtype=np.result_type(left, self.A))
+        out = np.zeros((left.shape[0], self.shape[1]), dtype=np.result_type(left, self.A))
+        by_rows = self.A.strides[1] == self.A.itemsize
 
         def strip(j: int) -> None:
-            np.matmul(left, self.A[:, j : j + STRIP], out=out[:, j : j + STRIP])
+            for i in range(0, self.shape[0], HIGH):
+                tile = self.A[i : i + HIGH, j : j + STRIP]
+                if not by_rows:  # BLAS adds in another order where it is told of a transpose
+                    tile = np.ascontiguousarray(tile)
+                out[:, j : j + STRIP] += left[:, i : i + HIGH] @ tile
 
         with blas_threads(1):
             thread_map(strip, range(0, self.shape[1], STRIP), workers)
