@@ -6,15 +6,31 @@ from operator import index
 import numpy as np
 
 
-def check_rank(rank, shape: tuple[int, int], *, name: str = "rank", tol=None, instead: str = "") -> int:
-    """`rank` as an int within ``0..min(shape)``; `instead` ends the sentence for who passed none."""
+def check_array(A, name: str = "A") -> np.ndarray:
+    """`A` as a plain array in the machine's byte order; a mask is not dropped in silence."""
+    if isinstance(A, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, and lowrank has no notion of a missing entry; fill it first")
+    try:
+        A = np.asarray(A)
+    except ValueError:
+        raise ValueError(
+            f"{name} is a nested sequence whose rows differ in length; a matrix needs equal ones, so pad or cut them"
+        ) from None
+    return A if A.dtype.isnative else A.astype(A.dtype.newbyteorder("="))
+
+
+def check_rank(
+    rank, shape: tuple[int, int], *, name: str = "rank", tol=None, instead: str = "",
+    most: str = "min(A.shape)",
+) -> int:  # fmt: skip
+    """`rank` as an int within ``0..min(shape)``, called `most`; `instead` ends the sentence for who passed none."""
     limit = min(shape)
     if rank is None:
         if tol is not None:
             raise NotImplementedError(
                 f"tol={tol!r}: choosing the rank from a tolerance is not available yet; pass rank="
             )
-        raise TypeError(f"pass {name}=, an integer from 0 to min(A.shape)={limit}{instead}")
+        raise TypeError(f"pass {name}=, an integer from 0 to {most}={limit}{instead}")
     if tol is not None:
         raise TypeError(f"pass {name}= or tol=, not both")
     try:
@@ -24,9 +40,9 @@ def check_rank(rank, shape: tuple[int, int], *, name: str = "rank", tol=None, in
     except TypeError:
         raise TypeError(f"{name}={rank!r} is not an integer; pass an integer from 0 to {limit}") from None
     if value < 0:
-        raise ValueError(f"{name}={value} is negative; pass an integer from 0 to min(A.shape)={limit}")
+        raise ValueError(f"{name}={value} is negative; pass an integer from 0 to {most}={limit}")
     if value > limit:
-        raise ValueError(f"{name}={value} exceeds min(A.shape)={limit}; pass {name}<={limit}")
+        raise ValueError(f"{name}={value} exceeds {most}={limit}; pass {name}<={limit}")
     return value
 
 

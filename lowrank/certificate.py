@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._checks import check_norm
+from ._checks import check_array, check_norm
 from ._threads import resolve_workers
 from .operands import as_operand
 
@@ -132,6 +132,8 @@ def certify(A, approximation, *, probes=10, norm="fro", rng=None, workers=None) 
     if probes < 1:
         raise ValueError(f"probes={probes}; pass at least 1, and 10 for an interval worth having")
     operand = as_operand(A)
+    if isinstance(approximation, (list, tuple, np.ndarray)):
+        approximation = check_array(approximation, "the approximation")
     shape = getattr(approximation, "shape", None)
     if shape != operand.shape:
         raise ValueError(f"A has shape {operand.shape}, but the approximation has {shape}; they must agree")
@@ -143,11 +145,12 @@ def certify(A, approximation, *, probes=10, norm="fro", rng=None, workers=None) 
     factor = getattr(start.operand, "factor", 1.0)
 
     def adjoint(X: np.ndarray) -> np.ndarray:
-        if hasattr(approximation, "__array__") or not hasattr(approximation, "rmatmat"):
+        if isinstance(approximation, np.ndarray) or not hasattr(approximation, "rmatmat"):
             return np.asarray(X.conj().T @ approximation).conj().T
         return np.asarray(approximation.rmatmat(X))
 
-    residual = start.sketch.W - factor * adjoint(omega.T).conj().T
+    # the factor goes to the probes and not to the product, which may leave the range of floating point
+    residual = start.sketch.W - adjoint(factor * omega.T).conj().T
     if not np.isfinite(residual).all():
         raise ValueError("the approximation gives NaN or inf when it is multiplied; there is nothing to certify")
     if norm == "trace":
@@ -183,7 +186,7 @@ def spectral_bounds(operand, forward, adjoint, rng, workers: int, probes: int, l
         return (0.0, 0.0), (0.0, 0.0)
     factor = np.real(np.empty(0, dtype)).dtype.type(getattr(operand, "factor", 1.0))
     starts = [Bidiagonal(rng.standard_normal((m, probes)).astype(dtype)) for _ in range(2)]
-    runs = [(starts[0], lambda X: factor * forward(X), lambda X: factor * adjoint(X)), (starts[1], None, None)]
+    runs = [(starts[0], lambda X: forward(factor * X), lambda X: adjoint(factor * X)), (starts[1], None, None)]
     return norms(
         lambda X: operand.matmat(X, workers=workers), lambda X: operand.rmatmat(X, workers=workers), runs, probes,
         level / 2,

@@ -154,7 +154,7 @@ def cur(
         if norm != "fro":
             raise NotImplementedError(f'tol= is in the Frobenius norm; pass rank= with norm="{norm}"')
         check_indices(indices, operand.shape[1], k, selection)
-    extra = check_rank(oversample, (operand.shape[0] - k, operand.shape[0]), name="oversample")
+    extra = check_rank(oversample, (operand.shape[0] - k, operand.shape[0]), name="oversample", most="the rows left")
     J, rows = _given(indices, operand.shape, k, extra, selection)
     workers = resolve_workers(workers)
     before = operand.entries_read
@@ -246,7 +246,7 @@ def _within(operand: Operand, tol: float, extra: int, selection: str, core: str,
 
 def _given(indices, shape, k: int, extra: int, selection: str):
     if indices is None:
-        check_indices(None, shape[1], k, selection, name="indices=(columns, rows)")
+        check_indices(None, shape[1], k, selection, name="indices")
         return None, None
     if not isinstance(indices, (tuple, list)) or len(indices) != 2:
         raise TypeError("indices must be a pair (columns, rows)")
@@ -324,7 +324,7 @@ def _bordered(T: np.ndarray, kept: np.ndarray, size: int) -> np.ndarray:
 
 
 def _poor(start: FirstPass, J, core: Core, R, free: bool) -> bool:
-    """Whether a core loses too much: to the choice of `free`, 0.7; a core that was asked for stays unless zero is better."""
+    """Whether a core loses too much: one that was asked for may lose all but what zero would."""
     if free:
         return _certify(start, J, core, R).interval[1] > FLAT
     W = start.sketch.W

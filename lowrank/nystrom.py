@@ -10,7 +10,7 @@ from ._checks import check_choice, check_indices, check_rank
 from ._progress import reporting
 from ._threads import blas_threads, resolve_workers, thread_map
 from .certificate import Certificate
-from .operands import GaussianKernel, KernelMatrix, Operand, as_operand
+from .operands import GaussianKernel, KernelMatrix, Operand, Operator, as_operand
 from .results import Record, Recorded, Status
 
 LANDMARKS = ("rpcholesky", "uniform", "given")
@@ -168,7 +168,7 @@ def nystrom(
 
 
 def _operand(K, X) -> Operand:
-    if callable(K) and not isinstance(K, Operand):
+    if callable(K) and not (isinstance(K, Operand) or Operator.accepts(K)):  # scipy's operators can be called, too
         if X is None:
             raise TypeError("a kernel needs points: pass nystrom(kernel, X, rank=...)")
         return KernelMatrix(K, X)

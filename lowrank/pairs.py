@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ._checks import check_array
 from .passes import squared_norms
 
 BLOCK = 512  # columns of the Gram matrix, or rows of the product, that are held at a time
@@ -191,7 +192,7 @@ def _matrix(A, name: str, notes: list[str]) -> np.ndarray:
     if not isinstance(A, (np.ndarray, list, tuple)):
         kind = f"{type(A).__module__}.{type(A).__qualname__}"
         raise TypeError(f"{name} is a {kind}; cr reads numpy arrays, so convert it first (.toarray(), .numpy())")
-    A = np.asarray(A)
+    A = check_array(A, name)
     if A.ndim != 2:
         raise ValueError(f"{name} has shape {A.shape}; cr needs two dimensions, so reshape it")
     if A.dtype.kind in "iub":

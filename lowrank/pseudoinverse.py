@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import check_choice
+from ._checks import check_array, check_choice
 from .direct_inverse import by_plain_qr, by_qr, by_svd, by_tikhonov
 from .hyperpower import iterate
 
@@ -293,7 +293,7 @@ def _array(A, notes: list[str]) -> tuple[Any, Any]:
         if not isinstance(A, (np.ndarray, list, tuple)):
             kind = f"{type(A).__module__}.{type(A).__qualname__}"
             raise TypeError(f"A is a {kind}; pinv reads numpy arrays and torch tensors, so convert it first")
-        A = np.asarray(A)
+        A = check_array(A)
         if A.dtype.kind in "iub":
             notes.append(f"A converted from {A.dtype} to float64")
             A = A.astype(np.float64)

@@ -1,6 +1,6 @@
 """One file for each kind of matrix; algorithms see the verbs of `Operand` and never an array type."""
 
-import numpy as np
+from lowrank._checks import check_array
 
 from .base import Operand
 from .blocked import Blocked, Mapped
@@ -51,7 +51,7 @@ def as_operand(A) -> Operand:
         if kind.accepts(A):
             return kind.wrap(A)
     if isinstance(A, (list, tuple)):
-        return Dense(np.asarray(A))
+        return Dense(check_array(A))
     name = f"{type(A).__module__}.{type(A).__qualname__}"
     raise TypeError(
         f"A is a {name}, which lowrank does not read yet; it reads "

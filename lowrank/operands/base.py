@@ -32,6 +32,7 @@ class Operand:
     counter: Counter
     tile: tuple[int, int] = (1024, 1024)
     in_blocks: ClassVar[bool] = False  # whether passes are long and tell `counter.tick` of their blocks
+    turned: bool = False  # whether this is the transpose of what the user passed, whose positions errors name
 
     @classmethod
     def accepts(cls, A: Any) -> bool:
@@ -152,13 +153,19 @@ class Operand:
             self._fill(slice(i, i + len(block)), slice(0, n), block)
             if not np.isfinite(block).all():
                 row, column = (int(x) for x in np.argwhere(~np.isfinite(block))[0])
-                raise ValueError(
-                    f"A[{i + row}, {column}] is {block[row, column]}; lowrank needs finite entries, "
-                    "so remove or impute them first"
-                )
+                raise self._not_finite(i + row, column, block[row, column])
             if block.size:
                 best = max(best, float(np.abs(np.real(block)).max()), float(np.abs(np.imag(block)).max()))
         return best
+
+    def _not_finite(self, row: int, column: int, value) -> ValueError:
+        place = f"{column}, {row}" if self.turned else f"{row}, {column}"
+        return ValueError(f"A[{place}] is {value}; lowrank needs finite entries, so remove or impute them first")
+
+    def _turned(self, other: "Operand") -> "Operand":
+        """`other`, marked as the transpose of this one."""
+        other.turned = not self.turned
+        return other
 
     def scaled(self, factor: float) -> "Operand":
         """``factor * A``, where squares of the entries would leave the range of floating point."""
@@ -171,7 +178,7 @@ class Scaled(Operand):
     def __init__(self, base: Operand, factor: float):
         self.base, self.factor = base, factor
         self.kind, self.shape, self.dtype, self.tile = base.kind, base.shape, base.dtype, base.tile
-        self.counter, self.notes = base.counter, base.notes
+        self.counter, self.notes, self.turned = base.counter, base.notes, base.turned
 
     @property
     def T(self) -> "Operand":

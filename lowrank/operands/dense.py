@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from lowrank._checks import check_array
 from lowrank._threads import blas_threads, thread_map
 
 from .base import Counter, Operand
@@ -35,14 +36,12 @@ class Dense(Operand):
     reads = "numpy arrays (float32, float64, complex64, complex128; integers and booleans are converted)"
 
     def __init__(self, A: np.ndarray, counter: Counter | None = None, notes: tuple[str, ...] = ()):
-        if isinstance(A, np.ma.MaskedArray):
-            raise TypeError("A is a masked array, and lowrank has no notion of a missing entry; fill it first")
-        A = np.asarray(A)
+        A = check_array(A)
         if A.ndim != 2:
             raise ValueError(f"A has shape {A.shape}; expected two dimensions, so reshape it to a matrix")
         dtype, note = readable(A.dtype)
         notes = (*notes, *note)
-        if A.dtype != dtype or not A.dtype.isnative:
+        if A.dtype != dtype:
             A = A.astype(dtype)
         self.A, self.shape, self.dtype = A, A.shape, A.dtype
         self.counter, self.notes = counter or Counter(), notes
@@ -54,8 +53,8 @@ class Dense(Operand):
         return isinstance(A, np.ndarray)
 
     @property
-    def T(self) -> "Dense":
-        return Dense(self.A.T, self.counter, self.notes)
+    def T(self) -> Operand:
+        return self._turned(Dense(self.A.T, self.counter, self.notes))
 
     def _fill(self, rows, columns, out: np.ndarray) -> None:
         if isinstance(rows, slice) or isinstance(columns, slice):

@@ -214,7 +214,7 @@ class _Transposed(Operand):
     def __init__(self, base: Operand):
         self.base, self.kind, self.dtype, self.notes = base, base.kind, base.dtype, base.notes
         self.shape = base.shape[1], base.shape[0]
-        self.counter = base.counter
+        self.counter, self.turned = base.counter, not base.turned
 
     @property
     def T(self) -> Operand:

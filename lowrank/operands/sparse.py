@@ -49,8 +49,8 @@ class Sparse(Operand):
         return sparse is not None and sparse.issparse(A)
 
     @property
-    def T(self) -> "Sparse":
-        return Sparse(self.A.T, self.counter, self.notes, self.factor)
+    def T(self) -> Operand:
+        return self._turned(Sparse(self.A.T, self.counter, self.notes, self.factor))
 
     @property
     def size(self) -> int:
@@ -104,10 +104,7 @@ class Sparse(Operand):
             minor = self.A.indices[where]
             rows, columns = (major, minor) if self.A.format == "csr" else (minor, major)
             first = np.lexsort((columns, rows))[0]
-            raise ValueError(
-                f"A[{rows[first]}, {columns[first]}] is {data[where[first]]}; lowrank needs finite entries, "
-                "so remove or impute them first"
-            )
+            raise self._not_finite(int(rows[first]), int(columns[first]), data[where[first]])
         return max(float(np.abs(part).max(initial=0.0)) for part in (data.real, data.imag))
 
     def _by_columns(self) -> Any:
