@@ -21,7 +21,7 @@ __all__ = [
     "as_operand",
 ]
 
-KINDS: tuple[type[Operand], ...] = (Mapped, Dense, Sparse, KernelMatrix, Operator, Blocked)
+KINDS: tuple[type[Operand], ...] = (Dense, Mapped, Sparse, KernelMatrix, Operator, Blocked)
 
 
 def as_operand(A) -> Operand:

@@ -50,7 +50,7 @@ class Dense(Operand):
 
     @classmethod
     def accepts(cls, A) -> bool:
-        return isinstance(A, np.ndarray)
+        return isinstance(A, np.ndarray) and getattr(A, "_mmap", None) is None  # maps are read in blocks
 
     @property
     def T(self) -> Operand:
