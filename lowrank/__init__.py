@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from .selection import SELECTIONS as SELECTIONS
     from .selection import select_columns as select_columns
     from .selection import select_rows as select_rows
+    from .sketches import SKETCHES as SKETCHES
+    from .sketches import GaussianSketch as GaussianSketch
+    from .sketches import SparseStack as SparseStack
+    from .sketches import TrigonometricSketch as TrigonometricSketch
     from .two_sided import TwoSidedID as TwoSidedID
     from .two_sided import two_sided_id as two_sided_id
 
@@ -48,6 +52,7 @@ _EXPORTS = {
     "ColumnID": "interpolative",
     "ColumnRow": "column_row",
     "GaussianKernel": "operands",
+    "GaussianSketch": "sketches",
     "InverseStatus": "pseudoinverse",
     "KernelMatrix": "operands",
     "Nystrom": "nystrom",
@@ -55,7 +60,10 @@ _EXPORTS = {
     "PseudoInverse": "pseudoinverse",
     "RowID": "interpolative",
     "SELECTIONS": "selection",
+    "SKETCHES": "sketches",
+    "SparseStack": "sketches",
     "Status": "results",
+    "TrigonometricSketch": "sketches",
     "TwoSidedID": "two_sided",
     "as_operand": "operands",
     "certify": "certificate",
@@ -78,17 +86,21 @@ _EXPORTS = {
 __all__ = [
     "CUR",
     "SELECTIONS",
+    "SKETCHES",
     "Certificate",
     "ColumnID",
     "ColumnRow",
     "GaussianKernel",
+    "GaussianSketch",
     "InverseStatus",
     "KernelMatrix",
     "Nystrom",
     "PairStatus",
     "PseudoInverse",
     "RowID",
+    "SparseStack",
     "Status",
+    "TrigonometricSketch",
     "TwoSidedID",
     "as_operand",
     "certify",

@@ -19,6 +19,7 @@ from .results import LinearResult, Product, Record, Status, dense
 from .selection import Candidates, run_selection
 from .selection.auto import CHEAP
 from .selection.working import pivot_order
+from .sketching import check_sketch
 from .tolerance import Growing, bound, columns_within
 
 CORES = ("auto", "sketched", "optimal", "cross")
@@ -86,7 +87,7 @@ class CUR(Product):
 
 def cur(
     A, *, rank=None, tol=None, norm="fro", core="auto", oversample=0, selection="auto", indices=None,
-    rng=None, workers=None, progress=False,
+    sketch="sparse", rng=None, workers=None, progress=False,
 ) -> CUR:  # fmt: skip
     r"""Approximate `A` by some of its columns and rows.
 
@@ -108,7 +109,7 @@ def cur(
     oversample : rows beyond `rank`.
     selection : a name in `SELECTIONS`, for columns (on the sketch of A) and rows (on the chosen columns).
     indices : the pair (columns, rows), for ``selection="given"``.
-    rng, workers, progress : as in `column_id`.
+    sketch, rng, workers, progress : as in `column_id`.
 
     Returns
     -------
@@ -155,6 +156,7 @@ def cur(
             raise NotImplementedError(f'tol= is in the Frobenius norm; pass rank= with norm="{norm}"')
         check_indices(indices, operand.shape[1], k, selection)
     extra = check_rank(oversample, (operand.shape[0] - k, operand.shape[0]), name="oversample", most="the rows left")
+    sketch = check_sketch(sketch, operand.shape[0], k, operand.dtype)
     J, rows = _given(indices, operand.shape, k, extra, selection)
     workers = resolve_workers(workers)
     before = operand.entries_read
@@ -162,7 +164,7 @@ def cur(
     generator = np.random.default_rng(rng)
     with reporting(progress, 5, "stage", operand) as report:
         if tol is None:
-            start = first_pass(operand, k, generator, probes=PROBES, workers=workers)
+            start = first_pass(operand, k, generator, probes=PROBES, workers=workers, sketch=sketch)
             report(1)
             J, _, method, status = choose_columns(start, k, selection, J, workers, choices)
             report(2)
@@ -170,7 +172,9 @@ def cur(
             if parts.repaired and status is Status.RANK_REACHED:
                 status = Status.REPAIRED
         else:
-            start, J, parts, method, status = _within(operand, tol, extra, selection, core, generator, workers, choices)
+            start, J, parts, method, status = _within(
+                operand, tol, extra, selection, core, sketch, generator, workers, choices
+            )
         report(4)
         certificate = _certify(start, J, parts.core, parts.R)
         choices.append(f"rows by {parts.rule}, on the chosen columns")
@@ -218,9 +222,11 @@ def _parts(operand: Operand, start: FirstPass, J, extra: int, selection: str, ro
     return _Parts(rows, C, R, made, rule, kind, repaired)
 
 
-def _within(operand: Operand, tol: float, extra: int, selection: str, core: str, rng, workers: int, choices: list[str]):
+def _within(
+    operand: Operand, tol: float, extra: int, selection: str, core: str, sketch, rng, workers: int, choices: list[str]
+):
     """(first pass, columns, parts, rule, status) of a CUR whose own error the deciding probes put within `tol`."""
-    growing = Growing(operand, rng, workers)
+    growing = Growing(operand, rng, workers, sketch)
     found = columns_within(growing, tol, selection, choices)
     J, method, status, tries = found.J, found.method, found.status, 1
     while True:

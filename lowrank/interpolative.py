@@ -17,6 +17,7 @@ from .results import Product, Record, Status, dense
 from .selection import RANK_REVEALING, run_selection
 from .selection.strong_rrqr import exchanges
 from .selection.working import working
+from .sketching import check_sketch
 from .tolerance import Growing, columns_within
 
 FLAT = 0.7  # relative error above which sketched coefficients are replaced by exact ones
@@ -59,14 +60,14 @@ class RowID(Product):
 
 
 def column_id(
-    A, *, rank=None, tol=None, norm="fro", quality="fast", selection="auto", indices=None,
+    A, *, rank=None, tol=None, norm="fro", quality="fast", selection="auto", indices=None, sketch="sparse",
     rng=None, workers=None, progress=False,
 ) -> ColumnID:  # fmt: skip
     r"""Express all columns of `A` by `rank` of them.
 
     .. math:: A \approx A_{:,J} Z, \qquad Z_{:,J} = I, \qquad Z = (S A_{:,J})^+ S A
 
-    with S a sparse random map of about 3 `rank` rows (``quality="fast"``), or :math:`Z = A_{:,J}^+ A`
+    with S a random map of about 3 `rank` rows (``quality="fast"``), or :math:`Z = A_{:,J}^+ A`
     (``quality="best"``).
 
     Parameters
@@ -82,6 +83,9 @@ def column_id(
         chosen columns allow.
     selection : a name in `SELECTIONS`; "auto" looks at the spectrum, and ``explain()`` says what it took and why.
     indices : the columns themselves, for ``selection="given"``.
+    sketch : S, as "sparse" (4 m n additions), "gaussian" (2 d m n flops), "trigonometric" (about 2.5 m n log m flops),
+        or a (d, m) array, sparse matrix, LinearOperator or object with ``.shape`` and ``@``; d at least `rank`, and
+        two to four times as much for good coefficients.
     rng : seed or numpy Generator (SPEC 7).
     workers : threads; None means every core that the process may use.
     progress : False, True or ``callable(done, total)``.
@@ -121,12 +125,12 @@ def column_id(
     True
     """
     operand = as_operand(A)
-    parts = decompose(operand, rank, tol, norm, quality, selection, indices, rng, workers, progress)
+    parts = decompose(operand, rank, tol, norm, quality, selection, indices, sketch, rng, workers, progress)
     return ColumnID(*parts)
 
 
 def row_id(
-    A, *, rank=None, tol=None, norm="fro", quality="fast", selection="auto", indices=None,
+    A, *, rank=None, tol=None, norm="fro", quality="fast", selection="auto", indices=None, sketch="sparse",
     rng=None, workers=None, progress=False,
 ) -> RowID:  # fmt: skip
     r"""Express all rows of `A` by `rank` of them: the column ID of the transpose.
@@ -136,6 +140,7 @@ def row_id(
     Parameters
     ----------
     A, rank, tol, norm, quality, selection, indices, rng, workers, progress : as in `column_id`, with rows for columns.
+    sketch : a name, or a sketch of the transpose of A, of shape (d, n).
 
     Returns
     -------
@@ -150,11 +155,11 @@ def row_id(
     True
     """
     operand = as_operand(A).T
-    J, C, Z, record = decompose(operand, rank, tol, norm, quality, selection, indices, rng, workers, progress)
+    J, C, Z, record = decompose(operand, rank, tol, norm, quality, selection, indices, sketch, rng, workers, progress)
     return RowID(J, C.T if hasattr(C, "nnz") else np.ascontiguousarray(C.T), np.ascontiguousarray(Z.T), record)
 
 
-def decompose(operand: Operand, rank, tol, norm, quality, selection, indices, rng, workers, progress):
+def decompose(operand: Operand, rank, tol, norm, quality, selection, indices, sketch, rng, workers, progress):
     """Indices, C, Z and the record of a column ID of `operand`."""
     began = time.perf_counter()
     check_norm(norm)
@@ -168,6 +173,7 @@ def decompose(operand: Operand, rank, tol, norm, quality, selection, indices, rn
         if norm != "fro":
             raise NotImplementedError(f'tol= is in the Frobenius norm; pass rank= with norm="{norm}"')
         check_indices(indices, operand.shape[1], k, selection)
+    sketch = check_sketch(sketch, operand.shape[0], k, operand.dtype)
     workers = resolve_workers(workers)
     before = operand.entries_read
     choices: list[str] = []
@@ -178,13 +184,13 @@ def decompose(operand: Operand, rank, tol, norm, quality, selection, indices, rn
         generator = np.random.default_rng(rng)
         if tol is None:
             height = k + SPARE if sparse else None  # coefficients that are exact anyway need no rows of the sketch
-            start = first_pass(operand, k, generator, probes=PROBES, workers=workers, height=height)
+            start = first_pass(operand, k, generator, probes=PROBES, workers=workers, height=height, sketch=sketch)
             sparse = sparse and not start.exact
             report(1)
             express = _sparse_coefficients if sparse else _coefficients
             J, Z, method, status = choose_columns(start, k, selection, indices, workers, choices, express)
         else:
-            growing = Growing(operand, generator, workers)
+            growing = Growing(operand, generator, workers, sketch)
             report(1)
             found = columns_within(growing, tol, selection, choices)
             start, J, Z, method, status = growing.start, found.J, found.Z, found.method, found.status
@@ -204,7 +210,7 @@ def decompose(operand: Operand, rank, tol, norm, quality, selection, indices, rn
             certificate = _certify(start, J, Z)
             choices.append("exact coefficients, from a second pass over A")
         else:
-            rows = "A itself" if start.exact else f"a sketch of {len(start.sketch.Y)} rows"
+            rows = start.source
             choices.append(f"coefficients from {rows}")
         if status is Status.EXACT_RANK and not certificate.estimate <= 1e4 * np.finfo(C.dtype).eps:
             status = Status.DEPENDENT  # the probes disagree that nothing is left

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .operands import Operand
-from .sketching import Sketch, SparseStack
+from .sketching import Embedding, Sketch, as_embedding
 
 if TYPE_CHECKING:
     from .selection.base import Candidates
@@ -24,6 +24,14 @@ class FirstPass:
     sketch: Sketch
     exact: bool
     rng: np.random.Generator
+    embedding: Embedding | None = None  # None where the sketch is the matrix itself
+
+    @property
+    def source(self) -> str:
+        """What coefficients come from, as `explain()` says it."""
+        if self.embedding is None:
+            return "A itself"
+        return f"a {self.embedding.name} sketch of {len(self.sketch.Y)} rows"
 
     def candidates(self, k: int, indices: np.ndarray | None = None) -> "Candidates":
         from .selection.base import Candidates
@@ -61,36 +69,47 @@ def draw_probes(p: int, m: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def first_pass(
-    operand: Operand, k: int, rng: np.random.Generator, *, probes: int, workers: int, omega=None, height=None
+    operand: Operand,
+    k: int,
+    rng: np.random.Generator,
+    *,
+    probes: int,
+    workers: int,
+    omega=None,
+    height=None,
+    sketch: str | Embedding = "sparse",
 ) -> FirstPass:
-    """Read the matrix once; where m <= 3 k + 16 the sketch is the matrix itself.
+    """Read the matrix once; where m <= 3 k + 16 the sketch is the matrix itself, unless the user gave one.
 
-    `omega`, a (p, m) array, overrules the Gaussian probes drawn otherwise, and `height` the rows of the sketch.
+    `omega`, a (p, m) array, overrules the Gaussian probes drawn otherwise, and `height` the rows of the sketch; `sketch`
+    has been checked.
     """
     m, n = operand.shape
     height = height or sketch_height(k)
-    exact = m <= height
-    stack = None if exact else SparseStack.draw(height, m, rng)
+    exact = m <= height and isinstance(sketch, str)
+    embedding = None if exact else as_embedding(sketch, height, m, rng)
     if omega is None and probes:
         omega = draw_probes(probes, m, rng)
 
     def read(op: Operand) -> Sketch:
-        if stack is not None:
-            return op.sketch(stack, omega, workers=workers)
+        if embedding is not None:
+            return op.sketch(embedding, omega, workers=workers)
         with np.errstate(over="ignore", invalid="ignore"):
             Y = op.rows(np.arange(m), workers=workers)
             norms = squared_norms(Y)
             W = np.zeros((0, n), Y.dtype) if omega is None else omega.astype(np.real(Y).dtype) @ Y
         return Sketch(Y, W, norms)
 
-    sketch = read(operand)
+    found = read(operand)
     info = np.finfo(operand.dtype)
-    total = sketch.squared_norm
-    in_range = math.isfinite(total) and total < 1e-4 * float(info.max) and np.isfinite(sketch.W).all()
+    total = found.squared_norm
+    in_range = math.isfinite(total) and total < 1e-4 * float(info.max) and np.isfinite(found.W).all()
     if not in_range or total < float(info.tiny) / float(info.eps) ** 2:
         largest = operand.largest()  # raises, with the position, where an entry is not finite
         operand._served(operand.size)
         if largest > 0:
             operand = operand.scaled(unit(largest, operand.dtype))  # squares of m n entries then stay in range
-            sketch = read(operand)
-    return FirstPass(operand, sketch, exact, rng)
+            found = read(operand)
+    if not np.isfinite(found.Y).all():
+        raise ValueError("the sketch of A has NaN or inf, though A itself is finite; pass a sketch of smaller numbers")
+    return FirstPass(operand, found, exact, rng, embedding)

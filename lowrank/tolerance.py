@@ -10,10 +10,10 @@ from ._threads import blas_threads, thread_map
 from .certificate import from_residuals
 from .coefficients import STRIP
 from .operands import Operand
-from .passes import PROBES, FirstPass, first_pass, sketch_height
+from .passes import PROBES, first_pass, sketch_height
 from .results import Status
 from .selection import run_selection
-from .sketching import Sketch, SparseStack
+from .sketching import Embedding
 
 START = 64  # columns that the first sketch is made for
 DECIDING = 20  # probes that choose the rank; the certificate's are others, which had no part in the choice
@@ -32,10 +32,10 @@ class Growing:
     roots of their shares of the rows, all rows count alike. The probes `deciding` are kept from the certificate's.
     """
 
-    def __init__(self, operand: Operand, rng: np.random.Generator, workers: int):
+    def __init__(self, operand: Operand, rng: np.random.Generator, workers: int, sketch: "str | Embedding" = "sparse"):
         self.limit, self.workers = min(operand.shape), workers
-        self.k = min(START, self.limit)
-        start = first_pass(operand, self.k, rng, probes=DECIDING + PROBES, workers=workers)
+        self.k = min(START, self.limit, self.limit if isinstance(sketch, str) else sketch.height)
+        start = first_pass(operand, self.k, rng, probes=DECIDING + PROBES, workers=workers, sketch=sketch)
         self.deciding = start.sketch.W[:DECIDING]
         self.start = replace(start, sketch=replace(start.sketch, W=start.sketch.W[DECIDING:]))
 
@@ -47,15 +47,16 @@ class Growing:
         more = sketch_height(self.k) - len(sketch.Y)
         if start.exact or more <= 0:
             return
-        if m <= sketch_height(self.k):
-            Y, exact = operand.rows(np.arange(m), workers=self.workers), True
+        embedding = start.embedding
+        if embedding is None or m <= sketch_height(self.k):
+            Y, exact, embedding = operand.rows(np.arange(m), workers=self.workers), True, None
         else:
-            stack = SparseStack.draw(more, m, start.rng)
-            new, old = operand.sketch(stack, workers=self.workers).Y, sketch.Y
+            embedding = embedding.more(more, start.rng)
+            new, old = operand.sketch(embedding, workers=self.workers).Y, sketch.Y
             share = len(new) / (len(new) + len(old))
             weights = [Y.dtype.type(math.sqrt(x)) for Y, x in ((old, 1 - share), (new, share))]
             Y, exact = np.concatenate([weights[0] * old, weights[1] * new]), False
-        self.start = FirstPass(operand, Sketch(Y, sketch.W, sketch.squared_norms), exact, start.rng)
+        self.start = replace(start, sketch=replace(sketch, Y=Y), exact=exact, embedding=embedding)
 
     def error(self, J: np.ndarray, Z: np.ndarray) -> float:
         """Upper bound of the relative error of ``A[:, J] Z``, by the deciding probes."""

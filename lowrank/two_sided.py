@@ -67,8 +67,9 @@ class TwoSidedID(Recorded):
 
 
 def two_sided_id(
-    A, *, rank=None, tol=None, norm="fro", quality="fast", selection="auto", rng=None, workers=None, progress=False
-) -> TwoSidedID:
+    A, *, rank=None, tol=None, norm="fro", quality="fast", selection="auto", sketch="sparse",
+    rng=None, workers=None, progress=False,
+) -> TwoSidedID:  # fmt: skip
     r"""Express all of `A` by a block of `rank` of its rows and columns.
 
     .. math:: A \approx X A_{I,J} Z, \qquad X_{I,:} = I, \quad Z_{:,J} = I
@@ -79,7 +80,7 @@ def two_sided_id(
     Parameters
     ----------
     A : (m, n) matrix of any kind that `as_operand` reads.
-    rank, tol, norm, quality, rng, workers, progress : as in `column_id`.
+    rank, tol, norm, quality, sketch, rng, workers, progress : as in `column_id`.
     selection : a name in `SELECTIONS` other than "given", for columns (on the sketch of A) and rows (on the columns).
 
     Returns
@@ -118,7 +119,8 @@ def two_sided_id(
     operand = as_operand(A)
     generator = np.random.default_rng(rng)
     before = operand.entries_read
-    J, C, Z, record = decompose(operand, rank, tol, norm, quality, selection, None, generator, workers, progress)
+    options = rank, tol, norm, quality, selection, None, sketch, generator, workers, progress
+    J, C, Z, record = decompose(operand, *options)
     C = dense(C)
     rows, rule = choose_rows(C, len(J), 0, selection, None, generator)
     X, slack = _left(C, rows, Z, resolve_workers(workers))

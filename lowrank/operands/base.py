@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lowrank.sketching import Sketch, SparseStack, sweep
+from lowrank.sketching import Embedding, Sketch, SparseStack, sweep
 
 
 class Counter:
@@ -67,12 +67,14 @@ class Operand:
 
     # --- the verbs ---
 
-    def sketch(self, S: SparseStack, probes: np.ndarray | None = None, *, workers: int = 1) -> Sketch:
+    def sketch(self, S: Embedding, probes: np.ndarray | None = None, *, workers: int = 1) -> Sketch:
         """``S A``, ``probes A`` and the squared column norms, in one pass over A. For A S take the sketch of `T`."""
         if S.shape[1] != self.shape[0]:
             raise ValueError(f"the sketch is for {S.shape[1]} rows, but A has shape {self.shape}")
         self._served(self.size)
-        return self._sketch(S, probes, workers)
+        if isinstance(S, SparseStack):
+            return self._sketch(S, probes, workers)
+        return self._sketch_by(S, probes, workers)
 
     def columns(self, J: np.ndarray, *, workers: int = 1) -> np.ndarray:
         """``A[:, J]`` as a new array."""
@@ -119,6 +121,10 @@ class Operand:
     # --- what a kind may replace ---
 
     def _sketch(self, S: SparseStack, probes: np.ndarray | None, workers: int) -> Sketch:
+        return sweep(S, probes, self._fill, self.shape[1], self.dtype, workers=workers, tile=self.tile)
+
+    def _sketch_by(self, S: Embedding, probes: np.ndarray | None, workers: int) -> Sketch:
+        """As `_sketch`, for any other sketch."""
         return sweep(S, probes, self._fill, self.shape[1], self.dtype, workers=workers, tile=self.tile)
 
     def _columns(self, J: np.ndarray, workers: int) -> np.ndarray:

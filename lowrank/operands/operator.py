@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lowrank.sketching import Sketch, SparseStack
+from lowrank.sketching import Embedding, Sketch
 
 from .base import Counter, Operand
 from .dense import readable
@@ -139,17 +139,14 @@ class Operator(Operand):
         found = self.rmatmat(signs.astype(self.dtype))
         return max(float(np.abs(np.real(found)).max()), float(np.abs(np.imag(found)).max()))
 
-    def sketch(self, S: SparseStack, probes: np.ndarray | None = None, *, workers: int = 1) -> Sketch:
+    def sketch(self, S: Embedding, probes: np.ndarray | None = None, *, workers: int = 1) -> Sketch:
         if S.shape[1] != self.shape[0]:
             raise ValueError(f"the sketch is for {S.shape[1]} rows, but A has shape {self.shape}")
-        m, n = self.shape
+        n = self.shape[1]
         Y = np.empty((S.height, n), dtype=self.dtype)
         for i in range(0, S.height, BLOCK):
             stop = min(i + BLOCK, S.height)
-            right = np.zeros((m, stop - i), dtype=self.dtype)
-            member, slot = np.nonzero((S.rows >= i) & (S.rows < stop))
-            right[member, S.rows[member, slot] - i] = S.signs[member, slot]
-            Y[i:stop] = self.rmatmat(right).conj().T
+            Y[i:stop] = self.rmatmat(S.block(i, stop).conj().T.astype(self.dtype, order="C")).conj().T
         if probes is None or len(probes) == 0:
             W = np.zeros((0, n), self.dtype)
         else:

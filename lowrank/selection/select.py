@@ -6,6 +6,7 @@ from lowrank._checks import check_indices, check_method, check_rank
 from lowrank._threads import blas_threads, resolve_workers
 from lowrank.operands import as_operand
 from lowrank.passes import first_pass
+from lowrank.sketching import check_sketch
 
 from .base import Candidates, Choice
 
@@ -18,7 +19,7 @@ def run_selection(method: str, candidates: Candidates) -> Choice:
         return SELECTIONS[method](candidates)
 
 
-def select_columns(A, k, *, method="auto", indices=None, rng=None, workers=None) -> np.ndarray:
+def select_columns(A, k, *, method="auto", indices=None, sketch="sparse", rng=None, workers=None) -> np.ndarray:
     r"""Choose `k` columns of `A` that explain the others.
 
     Wanted is a set J of k columns with small :math:`\|A - A_J A_J^+ A\|`; the rules of `SELECTIONS` differ in how near
@@ -30,6 +31,7 @@ def select_columns(A, k, *, method="auto", indices=None, rng=None, workers=None)
     k : number of columns, ``0 <= k <= min(m, n)``.
     method : a name in `SELECTIONS`.
     indices : the columns themselves, for ``method="given"``.
+    sketch : the map that the rules see A through, as in `column_id`.
     rng : seed or numpy Generator (SPEC 7); the same seed gives the same columns for any `workers` and memory order.
     workers : threads; None means every core that the process may use.
 
@@ -57,16 +59,18 @@ def select_columns(A, k, *, method="auto", indices=None, rng=None, workers=None)
     check_method(method)
     k = check_rank(k, operand.shape, name="k")
     indices = check_indices(indices, operand.shape[1], k, method)
-    start = first_pass(operand, k, np.random.default_rng(rng), probes=0, workers=resolve_workers(workers))
+    sketch = check_sketch(sketch, operand.shape[0], k, operand.dtype)
+    generator, workers = np.random.default_rng(rng), resolve_workers(workers)
+    start = first_pass(operand, k, generator, probes=0, workers=workers, sketch=sketch)
     return run_selection(method, start.candidates(k, indices)).indices
 
 
-def select_rows(A, k, *, method="auto", indices=None, rng=None, workers=None) -> np.ndarray:
+def select_rows(A, k, *, method="auto", indices=None, sketch="sparse", rng=None, workers=None) -> np.ndarray:
     """Choose `k` rows of `A` that explain the others: `select_columns` of the transpose.
 
     Parameters
     ----------
-    A, k, method, indices, rng, workers : as in `select_columns`, with rows for columns.
+    A, k, method, indices, sketch, rng, workers : as in `select_columns`, with rows for columns.
 
     Returns
     -------
@@ -78,4 +82,4 @@ def select_rows(A, k, *, method="auto", indices=None, rng=None, workers=None) ->
     >>> lr.select_rows(np.diag([1.0, 5.0, 3.0]), 1, method="norm", rng=7).tolist()
     [1]
     """
-    return select_columns(as_operand(A).T, k, method=method, indices=indices, rng=rng, workers=workers)
+    return select_columns(as_operand(A).T, k, method=method, indices=indices, sketch=sketch, rng=rng, workers=workers)
