@@ -81,8 +81,8 @@ def first_pass(
 ) -> FirstPass:
     """Read the matrix once; where m <= 3 k + 16 the sketch is the matrix itself, unless the user gave one.
 
-    `omega`, a (p, m) array, overrules the Gaussian probes drawn otherwise, and `height` the rows of the sketch; `sketch`
-    has been checked.
+    `omega`, a (p, m) array, overrules the Gaussian probes drawn otherwise, and `height` the rows of the sketch; what
+    `sketch` is has been checked.
     """
     m, n = operand.shape
     height = height or sketch_height(k)
