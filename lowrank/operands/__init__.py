@@ -4,6 +4,7 @@ from lowrank._checks import check_array
 
 from .base import Operand
 from .blocked import Blocked, Mapped
+from .dask import Dask
 from .dense import Dense
 from .kernel import GaussianKernel, KernelMatrix
 from .operator import Operator
@@ -11,6 +12,7 @@ from .sparse import Sparse
 
 __all__ = [
     "Blocked",
+    "Dask",
     "Dense",
     "GaussianKernel",
     "KernelMatrix",
@@ -21,7 +23,7 @@ __all__ = [
     "as_operand",
 ]
 
-KINDS: tuple[type[Operand], ...] = (Dense, Mapped, Sparse, KernelMatrix, Operator, Blocked)
+KINDS: tuple[type[Operand], ...] = (Dense, Mapped, Sparse, KernelMatrix, Operator, Dask, Blocked)
 
 
 def as_operand(A) -> Operand:
@@ -31,7 +33,7 @@ def as_operand(A) -> Operand:
     ----------
     A : numpy array of two dimensions, nested sequence of numbers, scipy.sparse matrix or array,
         scipy LinearOperator, ``KernelMatrix(kernel, X)``, an `Operand`, or what is read by slices and may be larger
-        than memory: a numpy memory map, a zarr array, an h5py dataset.
+        than memory: a numpy memory map, a zarr array, an h5py dataset, a dask array.
 
     Raises
     ------

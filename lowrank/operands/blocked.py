@@ -113,7 +113,7 @@ class Blocked(Operand):
     # --- the verbs ---
 
     def _sketch(self, S: SparseStack, probes: np.ndarray | None, workers: int) -> Sketch:
-        running = _Running(S, probes, self.shape[1], self.dtype, workers)
+        running = Running(S, probes, self.shape[1], self.dtype, workers)
         with blas_threads(1), np.errstate(over="ignore", invalid="ignore"):  # non-finite sums are judged by the caller
             for rows, columns, block in self._blocks():
                 running.add(rows, columns, block)
@@ -211,7 +211,7 @@ class Mapped(Blocked):
             self._map.madvise(mmap.MADV_DONTNEED, first, high - self._start - first)
 
 
-class _Running:
+class Running:
     """A sparse sketch, probes and column norms while blocks of A come in, in the sums of `sketching.sweep`."""
 
     def __init__(self, S: SparseStack, probes: np.ndarray | None, n: int, dtype: np.dtype, workers: int):
