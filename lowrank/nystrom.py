@@ -1,28 +1,37 @@
 """Nystrom approximations of positive semidefinite matrices, from k of their columns."""
 
+import dataclasses
+import math
 import time
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
-from scipy.linalg import get_blas_funcs
 
-from ._checks import check_choice, check_indices, check_rank
+from ._checks import check_choice, check_indices, check_rank, check_tol
 from ._progress import reporting
-from ._threads import blas_threads, resolve_workers, thread_map
-from .certificate import Certificate
-from .operands import GaussianKernel, KernelMatrix, Operand, Operator, as_operand
+from ._threads import resolve_workers
+from .certificate import Certificate, certify
+from .feature_map import FeatureMap
+from .landmarks import LANDMARKS, Search
+from .operands import KernelMatrix, Operand, Operator, as_operand
+from .operands.shifted import Shifted
+from .partial_cholesky import NotPositiveError, PartialCholesky
 from .results import Record, Recorded, Status
 
-LANDMARKS = ("rpcholesky", "uniform", "given")
-CHUNK = 1024
+NORMS = ("trace", "fro", "spectral")
+SAFE = {"f": 1e12, "d": 1e100}  # squares of numbers beyond this, or below its inverse, come near to the range's end
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Nystrom(Recorded):
-    """``K ~ F F*`` from the columns of K at `landmarks`; made by `nystrom`.
+    """``K + shift I ~ F F*`` from the columns of K at `landmarks`; made by `nystrom`.
 
     landmarks : (k,) indices in order of choice;  pivots : (k,) residual diagonal of each when it was chosen;
-    factor : F, (n, k);  trace_error : ``trace(K - F F*) / trace(K)``, known exactly.
+    factor : F, (n, k), of which the first r columns are the approximation from the first r landmarks;
+    trace_error : ``trace(K - F F*) / trace(K)``, known exactly (with K + shift I for K where a shift was asked for);
+    shift : what was added to the diagonal of K, 0 unless asked for;  feature_map : for `transform`, None for matrices.
     """
 
     landmarks: np.ndarray
@@ -30,6 +39,8 @@ class Nystrom(Recorded):
     factor: np.ndarray
     trace_error: float
     record: Record
+    shift: float = 0.0
+    feature_map: FeatureMap | None = None
 
     kind = "Nystrom approximation"
 
@@ -53,54 +64,141 @@ class Nystrom(Recorded):
 
     _rmatmat = _matmat
 
-    def eigh(self) -> tuple[np.ndarray, np.ndarray]:
-        """Eigenvalues (descending) and eigenvectors (n, k) of F F*."""
+    @cached_property
+    def _eigen(self) -> tuple[np.ndarray, np.ndarray]:
         Q, R = np.linalg.qr(self.factor)
         U, s, _ = np.linalg.svd(R, full_matrices=False)
         return s**2, Q @ U
 
+    def __getstate__(self):
+        return {name: value for name, value in self.__dict__.items() if name != "_eigen"}
+
+    def eigh(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues (descending) and eigenvectors (n, k) of F F*, from the singular values of F; 4 n k^2 flops once.
+
+        An eigenvalue w is off by at most about ``2 eps k sqrt(w w_max)``, which is less than ``eps w_max``, what an
+        eigensolver of the dense matrix gives.
+        """
+        values, vectors = self._eigen
+        return values.copy(), vectors.copy()
+
     def solve(self, b: np.ndarray, shift: float) -> np.ndarray:
-        """``(F F* + shift I)^-1 b`` for a positive shift, by the eigenvectors of F F*."""
-        if not (np.isfinite(shift) and shift > 0):
-            raise ValueError(f"shift={shift!r}; F F* is singular, so pass a positive finite shift")
+        """``(F F* + shift I)^-1 b`` for a positive shift, by the eigenvectors of F F*.
+
+        Backward stable: ``|(F F* + shift I) x - b| <= c k eps (|F F* + shift I| |x| + |b|)`` with a small c, so the
+        relative error of x is at most that times the condition number ``(w_max + shift) / shift``. 4 n k flops a
+        right-hand side after the first, which makes the eigenvectors.
+        """
+        shift = _positive(shift)
         b = self._checked(b, self.shape[0])
-        values, vectors = self.eigh()
+        values, vectors = self._eigen
+        values = values if b.ndim == 1 else values[:, None]
         along = vectors.conj().T @ b
-        damp = values / (values + shift)
-        return (b - vectors @ (along * (damp if b.ndim == 1 else damp[:, None]))) / shift
+        rest = b - vectors @ along
+        rest -= vectors @ (vectors.conj().T @ rest)  # what rounding left along the vectors would be divided by shift
+        return vectors @ (along / (values + values.dtype.type(shift))) + rest / values.dtype.type(shift)
 
     def logdet(self, shift: float) -> float:
-        """``log det(F F* + shift I)`` for a positive shift."""
-        if not (np.isfinite(shift) and shift > 0):
-            raise ValueError(f"shift={shift!r}; F F* is singular, so pass a positive finite shift")
-        values, _ = self.eigh()
-        return float(np.log1p(values.astype(float) / shift).sum() + self.shape[0] * np.log(shift))
+        """``log det(F F* + shift I)`` for a positive shift.
+
+        Off by at most ``sum of |dw_j| / (w_j + shift)`` over the errors dw_j of `eigh`.
+        """
+        shift = _positive(shift)
+        values, _ = self._eigen
+        return float(np.log1p(values.astype(float) / shift).sum() + (self.shape[0]) * math.log(shift))
+
+    def preconditioner(self, shift: float):
+        """``(F F* + shift I)^-1`` as a scipy LinearOperator, for conjugate gradients on ``(K + shift I) x = b``.
+
+        With random pivots and a rank of the order of the number of eigenvalues above the shift, the preconditioned
+        matrix has a condition number bounded by a constant, so that the number of iterations does not grow with n
+        (Diaz, Epperly, Frangella, Tropp and Webber 2023, arXiv 2304.12465). 4 n k flops an iteration.
+        """
+        from scipy.sparse.linalg import LinearOperator
+
+        shift = _positive(shift)
+
+        def apply(b):
+            return self.solve(b, shift)
+
+        options = {"matvec": apply, "rmatvec": apply, "matmat": apply, "rmatmat": apply}
+        return LinearOperator(shape=self.shape, dtype=self.dtype, **options)  # pyright: ignore
+
+    def transform(self, Y, *, workers: int | None = None) -> np.ndarray:
+        """Features (p, k) of the points Y (p, dim): ``transform(Y) @ transform(Z)^* ~ kernel(Y, Z)``.
+
+        ``kernel(Y, P) L^-*`` for the landmark points P, where L is `factor` at the landmarks; of the points of the fit
+        this is `factor` again (but for the landmarks' own rows where a shift was used). p k kernel entries and p k^2
+        flops.
+        """
+        if self.feature_map is None:
+            raise ValueError("a matrix has no points to transform; make the approximation with nystrom(kernel, X, ...)")
+        return self.feature_map(Y, np.tril(self.factor[self.landmarks]), resolve_workers(workers))
+
+    def refine(self, K, X=None, *, rank, rng=None, workers=None) -> "Nystrom":
+        """The same landmarks and more, up to `rank`, by randomly pivoted Cholesky; K and X as they were given.
+
+        Reads ``(rank - k + 1) n`` entries. The result is one that `nystrom` could have returned, in law.
+        """
+        began = time.perf_counter()
+        operand = _operand(K, X)
+        if operand.shape != self.shape:
+            raise ValueError(f"K has shape {operand.shape}, but the approximation has {self.shape}; pass the same K")
+        limit = check_rank(rank, operand.shape)
+        if limit < self.rank:
+            raise ValueError(f"rank={limit} is below the rank {self.rank} that is there already; pass a larger one")
+        job = _Job(operand, limit, None, "rpcholesky", None, resolve_workers(workers), False, self)
+        return job.finish(job.run(np.random.default_rng(rng), self.shift), self.shift, began)
+
+    def save(self, path) -> Path:
+        """Write the result to a ``.npz`` file; a kernel that is a Python function, and so `transform`, stay behind."""
+        if self.feature_map is None:
+            return super().save(path)
+        return super(Nystrom, dataclasses.replace(self, feature_map=self.feature_map.portable())).save(path)
 
     def _lines(self):
         n, _ = self.shape
-        return [f"Nystrom approximation of a {n} x {n} {self.dtype} matrix, rank {self.rank}", *self.record.lines()]
+        more = [f"shift: F F* approximates K + {self.shift:.3g} I"] if self.shift else []
+        title = f"Nystrom approximation of a {n} x {n} {self.dtype} matrix, rank {self.rank}"
+        return [title, *more, *self.record.lines()]
+
+
+def _positive(shift) -> float:
+    if isinstance(shift, (int, float, np.integer, np.floating)) and np.isfinite(shift) and shift > 0:
+        return float(shift)
+    raise ValueError(f"shift={shift!r}; F F* is singular, so pass a positive finite shift")
 
 
 def nystrom(
-    K, X=None, *, rank=None, tol=None, selection="rpcholesky", indices=None, rng=None, workers=None, progress=False
-) -> Nystrom:
+    K, X=None, *, rank=None, tol=None, norm="trace", selection="rpcholesky", indices=None, shift=None, rng=None,
+    workers=None, progress=False,
+) -> Nystrom:  # fmt: skip
     r"""Approximate a positive semidefinite matrix from `rank` of its columns.
 
     .. math:: K \approx K_{:,S} K_{S,S}^{-1} K_{S,:} = F F^*, \qquad 0 \preceq F F^* \preceq K
 
-    Columns are picked with probability proportional to the residual diagonal (randomly pivoted Cholesky), in blocks of
-    ``rank / 4`` proposals of which some are rejected, so that the picks follow the distribution of the one-by-one
-    method exactly while the arithmetic is done by GEMM.
+    By default columns are picked with probability proportional to the residual diagonal (randomly pivoted Cholesky), in
+    blocks of proposals of which some are rejected, so that the picks follow the distribution of the one-by-one method
+    exactly while the arithmetic is done by GEMM. One seed gives nested results: the landmarks of a rank, or of a
+    tolerance, are the first of those of any higher rank.
 
     Parameters
     ----------
     K : kernel (`GaussianKernel` or any ``kernel(P, Q) -> (len(P), len(Q))``) to be used with `X`; or an (n, n)
-        Hermitian positive semidefinite matrix, or a `KernelMatrix`, with X left out.
+        Hermitian positive semidefinite matrix of any kind that `as_operand` reads, such as a precomputed kernel, with
+        X left out. A LinearOperator shows its diagonal only through n products.
     X : (n, dim) points, float32 or float64, for a kernel.
     rank : landmarks, ``0 <= rank <= n``.
-    tol : not available yet.
-    selection : "rpcholesky"; "uniform"; or "given", with `indices`.
+    tol : in place of a rank, the relative trace error to reach; the result has the fewest landmarks, in order,
+        that do. With "rpcholesky" and "greedy".
+    norm : "trace", in which the error is known exactly and which bounds the others, ``|E|_2 <= |E|_F <= tr E``; with
+        "fro" or "spectral" the certificate is measured by `certify`, which reads all n^2 entries.
+    selection : "rpcholesky"; "uniform"; "kmeans" (nearest to the centres of k clusters of points, or of the rows of a
+        partial factor where K has no points); "leverage" (ridge leverage scores by recursive sampling); "greedy"
+        (largest residual first); or "given", with `indices`.
     indices : the landmarks, for "given".
+    shift : None: a K that shows itself to be indefinite is an error. A number: approximate ``K + shift I``. "auto": 0,
+        and where K shows itself to be indefinite, twice the depth that was seen, until none is seen any more.
     rng, workers, progress : as in `column_id`; progress is counted in landmarks.
 
     Returns
@@ -111,16 +209,21 @@ def nystrom(
     Raises
     ------
     ValueError
-        If K is not square, not Hermitian or not positive semidefinite (seen on the pivots), or not finite.
+        If K is not square, not Hermitian or not positive semidefinite (seen on the pivots), or not finite. A matrix
+        whose indefiniteness shows in no residual passes: only all n pivots would prove it.
 
     Complexity
     ----------
-    (k + 1) n entries of K and at most a few (k/4)^2 blocks; n k^2 flops in GEMM and n k kernel evaluations; memory n k.
+    (k + 1) n entries of K and the squares of the blocks; n k^2 flops in GEMM and n k kernel evaluations; memory n k.
+    "kmeans" adds 2 n k dim flops a sweep (at most 30), and without points (k + 1) n entries; "leverage" reads about
+    3 k n entries; "greedy" does the same arithmetic as the default one column at a time, bound by memory.
 
     References
     ----------
     Epperly, Tropp and Webber (2024), Embrace rejection: kernel matrix approximation by accelerated randomly pivoted
-    Cholesky, arXiv 2410.03969, algorithms 2.1 and 2.2; Chen, Epperly, Tropp and Webber (2025), doi 10.1002/cpa.22234.
+    Cholesky, arXiv 2410.03969, algorithms 2.1 and 2.2; Chen, Epperly, Tropp and Webber (2025), doi 10.1002/cpa.22234;
+    Musco and Musco (2017), arXiv 1605.07583; Zhang, Tsang and Kwok (2008), doi 10.1145/1390156.1390311; Harbrecht,
+    Peters and Schneider (2012), doi 10.1016/j.apnum.2011.10.001.
 
     Examples
     --------
@@ -129,49 +232,64 @@ def nystrom(
     >>> K = lr.nystrom(lr.GaussianKernel(bandwidth=3.0), X, rank=40, rng=7)
     >>> K.factor.shape, bool(K.trace_error < 1e-4)
     ((500, 40), True)
+    >>> L = lr.nystrom(lr.GaussianKernel(bandwidth=3.0), X, tol=1e-4, rng=7)
+    >>> bool(L.rank < 40), bool(L.trace_error <= 1e-4), bool((L.landmarks == K.landmarks[: L.rank]).all())
+    (True, True, True)
+    >>> K.transform(np.zeros((3, 2))).shape
+    (3, 40)
     """
     began = time.perf_counter()
     operand = _operand(K, X)
     n = operand.shape[0]
-    k = check_rank(rank, operand.shape, tol=tol)
     check_choice(selection, LANDMARKS, "selection")
-    given = check_indices(indices, n, k, selection)
-    workers = resolve_workers(workers)
+    check_choice(norm, NORMS, "norm")
+    if tol is not None:
+        tol = check_tol(tol, rank, selection)
+        _check_nested(selection, norm)
+    limit = n if tol is not None else check_rank(rank, operand.shape, instead=", or tol=")
+    indices = check_indices(indices, n, limit, selection)
+    added = _check_shift(shift)
     generator = np.random.default_rng(rng)
-    if selection == "uniform":
-        given = generator.permutation(n)[:k]
-    before = operand.entries_read
-    diagonal = _diagonal(operand)
-    trace = float(diagonal.sum())
-    with reporting(progress, k, "landmark") as report:
-        run = _Cholesky(operand, diagonal, k, workers)
-        if given is None:
-            run.random(generator, report)
-        else:
-            run.fixed(given, report)
-    error = float(run.residual.sum()) / trace if trace > 0 else 0.0
-    certificate = Certificate(error, (error, error), error * trace, 0, "trace")
-    if trace == 0:
-        status = Status.ZERO if n and k else Status.EMPTY
-    elif run.size == k:
-        status = Status.RANK_REACHED if k else Status.EMPTY
-    else:
-        status = Status.EXACT_RANK if given is None else Status.DEPENDENT
-    choices = (f"landmarks by {selection}" + (f", in {run.rounds} rounds of {run.block}" if given is None else ""),)
-    record = Record(
-        status, certificate, operand.entries_read - before, time.perf_counter() - began, selection, choices,
-        operand.notes,
-    )  # fmt: skip
-    size = run.size
-    factor = run.F if size == k else np.asfortranarray(run.F[:, :size])
-    return Nystrom(run.landmarks[:size], run.pivots[:size], factor, error, record)
+    job = _Job(operand, limit, tol, selection, indices, resolve_workers(workers), progress, None)
+    if shift != "auto":
+        return job.finish(job.run(generator, added), added, began, norm, generator)
+    state = generator.bit_generator.state
+    while True:
+        try:
+            return job.finish(job.run(generator, added), added, began, norm, generator)
+        except NotPositiveError as problem:  # the least shift that could have saved this run, doubled
+            added = max(2 * added, added - 2 * problem.value)
+            generator.bit_generator.state = state
+
+
+def _check_nested(selection: str, norm: str) -> None:
+    if norm != "trace":
+        raise ValueError(
+            f'norm={norm!r} with tol=: only the trace norm is known while the rank grows; pass norm="trace", which '
+            "bounds the others from above, or pass rank= and look at the certificate"
+        )
+    if not LANDMARKS[selection].nested:
+        names = ", ".join(repr(name) for name, rule in LANDMARKS.items() if rule.nested)
+        raise ValueError(
+            f"selection={selection!r} chooses all landmarks at once, so pass rank= with it; tol= works with {names}"
+        )
+
+
+def _check_shift(shift) -> float:
+    if shift is None or (isinstance(shift, str) and shift == "auto"):
+        return 0.0
+    if isinstance(shift, bool) or not isinstance(shift, (int, float, np.integer, np.floating)):
+        raise TypeError(f'shift={shift!r}; pass None, a number to add to the diagonal of K, or "auto"')
+    if not (np.isfinite(shift) and shift >= 0):
+        raise ValueError(f'shift={shift!r} is not a finite number >= 0; pass such a number, None, or "auto"')
+    return float(shift)
 
 
 def _operand(K, X) -> Operand:
     if callable(K) and not (isinstance(K, Operand) or Operator.accepts(K)):  # scipy's operators can be called, too
         if X is None:
             raise TypeError("a kernel needs points: pass nystrom(kernel, X, rank=...)")
-        return KernelMatrix(K, X)
+        return KernelMatrix(K, np.ascontiguousarray(X))  # sums over points round differently in another memory order
     if X is not None:
         raise TypeError("X goes with a kernel; a matrix K already has its entries, so leave X out")
     operand = as_operand(K)
@@ -181,150 +299,102 @@ def _operand(K, X) -> Operand:
 
 
 def _diagonal(operand: Operand) -> np.ndarray:
-    diagonal = operand.diagonal()
+    diagonal = np.asarray(operand.diagonal())
     if not np.isfinite(diagonal).all():
         i = int(np.flatnonzero(~np.isfinite(diagonal))[0])
         raise ValueError(f"K[{i}, {i}] is {diagonal[i]}; lowrank needs finite entries")
     diagonal = np.real(diagonal).astype(np.float64)
     if diagonal.size and diagonal.min() < 0:
         i = int(diagonal.argmin())
-        raise ValueError(
+        raise NotPositiveError(
             f"K[{i}, {i}] is {diagonal[i]:.3g}, so K is not positive semidefinite; "
-            "add a shift to its diagonal, or use cur"
+            'pass shift="auto" or a shift of your own for its diagonal, or use cur',
+            float(diagonal[i]),
         )
     return diagonal
 
 
-class _Cholesky:
-    """The partial Cholesky factor of K while it grows: F, the residual diagonal, and the landmarks so far."""
+@dataclass
+class _Job:
+    """What was asked for; `run` may be called again with a larger shift."""
 
-    def __init__(self, operand: Operand, diagonal: np.ndarray, k: int, workers: int):
-        n = operand.shape[0]
-        self.operand, self.k, self.workers = operand, k, workers
-        self.block = max(1, -(-k // 4))  # fixed by k: a size taken from the clock would make results irreproducible
-        self.F = np.empty((n, k), dtype=operand.dtype, order="F")
-        self.residual = diagonal.copy()
-        self.landmarks, self.pivots = np.empty(k, dtype=np.int64), np.empty(k)
-        self.size = self.rounds = 0
-        eps = float(np.finfo(operand.dtype).eps)
-        top = float(diagonal.max(initial=0.0))
-        self.noise = 8 * eps * top  # what rounding leaves of a residual that is zero
-        self.wrong = np.sqrt(eps) * top  # a residual this negative is no rounding
-        (self.trsm,) = get_blas_funcs(("trsm",), (self.F,))
+    operand: Operand
+    limit: int
+    tol: float | None
+    selection: str
+    indices: np.ndarray | None
+    workers: int
+    progress: object
+    start: Nystrom | None
 
-    def random(self, rng: np.random.Generator, report) -> None:
-        """Rejection-sampled blocks (Epperly, Tropp and Webber 2024, algorithm 2.2)."""
-        while self.size < self.k:
-            weights = np.where(self.residual > self.noise, self.residual, 0.0)
-            heap = np.cumsum(weights)
-            if heap.size == 0 or heap[-1] <= 0:
-                return  # nothing is left but rounding
-            # step 1: propose by the residual diagonal, with replacement
-            draws = np.searchsorted(heap, rng.random(self.block) * heap[-1], side="right")
-            proposals = np.minimum(draws, np.flatnonzero(weights)[-1])
-            # step 2: accept each with the share of its residual that the accepted ones before it have left
-            accepted, L = self._accept(proposals, rng.random(self.block) * weights[proposals])
-            self._append(accepted[: self.k - self.size], L)
-            self.rounds += 1
-            report(self.size)
+    def __post_init__(self):
+        self.before = self.operand.entries_read
 
-    def fixed(self, landmarks: np.ndarray, report) -> None:
-        """The landmarks that the caller wants, but for those that depend on the others to rounding."""
-        for i in range(0, len(landmarks), self.block):
-            part = landmarks[i : i + self.block]
-            accepted, L = self._accept(part, np.zeros(len(part)))
-            self._append(accepted, L)
-            self.rounds += 1
-            report(self.size)
+    def run(self, rng: np.random.Generator, shift: float) -> PartialCholesky:
+        operand = Shifted(self.operand, shift) if shift else self.operand
+        diagonal = _diagonal(operand)
+        self.exponent = _exponent(diagonal, operand.dtype)
+        if self.exponent:  # by a power of 4, which changes no digit of F
+            operand, diagonal = operand.scaled(2.0**-self.exponent), np.ldexp(diagonal, -self.exponent)
+        self.trace = float(diagonal.sum())
+        target = -1.0 if self.tol is None else self.tol * self.trace
+        cholesky = PartialCholesky(operand, diagonal, self.limit, self.workers, target=target)
+        if self.start is not None and self.start.rank:
+            scale = 2.0 ** -(self.exponent // 2)
+            cholesky.resume(
+                self.start.landmarks, np.ldexp(self.start.pivots, -self.exponent), self.start.factor * scale
+            )
+        base = self.operand
+        points = base.X if isinstance(base, KernelMatrix) and base.square else None
+        with reporting(self.progress, self.limit, "landmark") as report:
+            search = Search(cholesky, rng, points, self.indices, report)
+            self.said = LANDMARKS[self.selection].run(search) if self.trace > 0 else ""
+        self.met = cholesky.residual.sum() <= target
+        if self.met:
+            cholesky.trim()
+        return cholesky
 
-    def _accept(self, proposals: np.ndarray, bar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Proposals whose residual exceeds `bar`, and the Cholesky factor of the residual block they span."""
-        H = self.operand.entries(proposals, proposals)
-        self._check_hermitian(H, proposals)
-        mine = self.F[proposals, : self.size]
-        H = H - mine @ mine.conj().T
-        b = len(proposals)
-        keep: list[int] = []
-        L = np.zeros((b, b), dtype=H.dtype)
-        for i in range(b):
-            pivot = float(H[i, i].real)
-            if pivot < -self.wrong:
-                raise self._not_psd(int(proposals[i]), pivot)
-            if pivot <= max(bar[i], self.noise):
-                continue
-            t = len(keep)
-            column = H[i:, i] / np.sqrt(pivot)
-            L[i:, t] = column
-            H[i:, i:] -= np.multiply.outer(column, column.conj())
-            keep.append(i)
-        return proposals[keep], L[keep][:, : len(keep)]
+    def finish(self, cholesky: PartialCholesky, shift: float, began: float, norm="trace", rng=None) -> Nystrom:
+        size, trace = cholesky.size, self.trace
+        left = float(cholesky.residual.sum())
+        error = left / trace if trace > 0 else 0.0
+        certificate = Certificate(error, (error, error), math.ldexp(left, self.exponent), 0, "trace")
+        factor = cholesky.factor()
+        if self.exponent:
+            factor *= factor.real.dtype.type(2.0 ** (self.exponent // 2))
+        pivots = np.ldexp(cholesky.pivots, self.exponent)
+        said = f"landmarks by {self.selection}" + (f": {self.said}" if self.said else "")
+        record = Record(
+            self._status(size), certificate, self.operand.entries_read - self.before, time.perf_counter() - began,
+            self.selection, (said,), self.operand.notes,
+        )  # fmt: skip
+        base = self.operand
+        points = isinstance(base, KernelMatrix) and base.square
+        feature_map = FeatureMap(base.kernel, base.X[cholesky.landmarks]) if points else None
+        found = Nystrom(cholesky.landmarks, pivots, factor, error, record, shift, feature_map)
+        if norm == "trace":
+            return found
+        operand = Shifted(self.operand, shift) if shift else self.operand
+        measured = certify(operand, found, norm=norm, rng=rng, workers=self.workers)
+        entries, seconds = self.operand.entries_read - self.before, time.perf_counter() - began
+        record = dataclasses.replace(record, certificate=measured, entries_read=entries, seconds=seconds)
+        return dataclasses.replace(found, record=record)
 
-    def _append(self, chosen: np.ndarray, L: np.ndarray) -> None:
-        """Columns ``(K - F F*)[:, chosen] L^-*`` behind the ones of F, in one pass over its rows.
+    def _status(self, size: int) -> Status:
+        if self.trace == 0:
+            return Status.ZERO if self.operand.shape[0] and self.limit else Status.EMPTY
+        if self.tol is not None:
+            return Status.TOLERANCE_EXACT if self.met else Status.TOLERANCE_MISSED
+        if size == self.limit:
+            return Status.RANK_REACHED if size else Status.EMPTY
+        return Status.DEPENDENT if self.indices is not None or self.selection == "uniform" else Status.EXACT_RANK
 
-        A thread evaluates, down-dates and solves CHUNK rows while they are in cache. Floor of all passes together:
-        n k^2 flops of GEMM and TRSM, one evaluation for each of n k entries, F read k / t times.
-        """
-        t, r, n = len(chosen), self.size, len(self.F)
-        if t == 0:
-            return
-        L = np.asfortranarray(L[:t, :t])
-        if r == 0:
-            self._check_rows(chosen)
-        Ft = self.F.T
-        mine = Ft[:r, chosen].conj().T.copy()
-        self.operand._served(n * t)
 
-        def rows(i: int) -> None:
-            stop = min(i + CHUNK, n)
-            new = np.empty((t, stop - i), dtype=Ft.dtype)
-            self.operand._fill(slice(i, stop), chosen, new.T)
-            if r:
-                new -= mine @ Ft[:r, i:stop]
-            self.trsm(1.0, L, new.T, side=1, lower=1, trans_a=2, overwrite_b=True)
-            Ft[r : r + t, i:stop] = new
-            self.residual[i:stop] -= np.einsum("ij,ij->j", new, new.conj()).real
-
-        with blas_threads(1):
-            thread_map(rows, range(0, n, CHUNK), self.workers)
-        self.residual[chosen] = 0.0
-        worst = int(self.residual.argmin())
-        if not self.residual[worst] >= -self.wrong:
-            if np.isnan(self.residual[worst]):
-                raise ValueError("the chosen columns of K are not finite; lowrank needs finite entries")
-            raise self._not_psd(worst, float(self.residual[worst]))
-        np.maximum(self.residual, 0.0, out=self.residual)
-        self.landmarks[r : r + t] = chosen
-        self.pivots[r : r + t] = np.abs(np.diagonal(L)) ** 2
-        self.size += t
-
-    def _check_rows(self, chosen: np.ndarray) -> None:
-        """A few rows beside the same columns: a matrix that is not Hermitian must not pass as one."""
-        if isinstance(self.operand, KernelMatrix) and isinstance(self.operand.kernel, GaussianKernel):
-            return
-        few = chosen[: min(4, max(1, self.k // 20))]
-        rows = self.operand.rows(few)
-        gap = np.abs(rows - self.operand.columns(few).conj().T)
-        if not gap.max() <= self.wrong and np.isfinite(rows).all():
-            i, j = np.unravel_index(int(np.nanargmax(gap)), gap.shape)
-            raise self._not_hermitian(int(few[i]), int(j))
-
-    def _not_hermitian(self, i: int, j: int) -> ValueError:
-        one, other = self.operand.entries([i], [j])[0, 0], self.operand.entries([j], [i])[0, 0]
-        return ValueError(
-            f"K is not Hermitian: K[{i}, {j}] = {one:.6g} but K[{j}, {i}] = {other:.6g}; symmetrise it, or use cur"
-        )
-
-    def _check_hermitian(self, H: np.ndarray, at: np.ndarray) -> None:
-        gap = np.abs(H - H.conj().T)
-        if gap.size and not gap.max() <= self.wrong:
-            i, j = np.unravel_index(int(np.nanargmax(gap)) if not np.isnan(gap).all() else 0, gap.shape)
-            if not np.isfinite(H).all():
-                raise ValueError("K has entries that are NaN or inf; lowrank needs finite entries")
-            raise self._not_hermitian(int(at[i]), int(at[j]))
-
-    def _not_psd(self, i: int, value: float) -> ValueError:
-        return ValueError(
-            f"K is not positive semidefinite: the residual at ({i}, {i}) fell to {value:.3g} after {self.size} "
-            "landmarks; add a shift to its diagonal, or use cur"
-        )
+def _exponent(diagonal: np.ndarray, dtype: np.dtype) -> int:
+    """An even e such that ``2^-e K`` has its largest entry near 1, or 0 where K's own range will do."""
+    top = float(diagonal.max(initial=0.0))
+    safe = SAFE[np.dtype(dtype).char.lower()]
+    if top == 0 or 1 / safe < top < safe:
+        return 0
+    most = 120 if safe == SAFE["f"] else 1000
+    return min(max(2 * (math.frexp(top)[1] // 2), -most), most)

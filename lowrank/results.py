@@ -29,6 +29,7 @@ class Status(enum.Enum):
         "so they were computed exactly."
     )
     TOLERANCE_MET = "The error is within the tolerance, by the word of independent probes (99.9 % confidence)."
+    TOLERANCE_EXACT = "The error is within the tolerance; it is known exactly, from the residual diagonal."
     TOLERANCE_MISSED = (
         "The tolerance was not reached at any rank, because it is too near to rounding; the certificate says "
         "what was reached."
@@ -392,14 +393,18 @@ class Product(Recorded):
 
 
 def _classes() -> dict[str, Any]:
+    import lowrank
+
     from .column_row import ColumnRow, PairStatus
     from .cur import CUR, Core
+    from .feature_map import FeatureMap
     from .interpolative import ColumnID, RowID
     from .nystrom import Nystrom
     from .two_sided import TwoSidedID
 
     known = (ColumnID, RowID, TwoSidedID, CUR, Core, Nystrom, ColumnRow, PairStatus, Record, Certificate, Status)
-    return {c.__name__: c for c in known}
+    kernels = (getattr(lowrank, name) for name in lowrank.__all__ if name.endswith("Kernel"))
+    return {c.__name__: c for c in (*known, FeatureMap, *kernels)}
 
 
 def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
