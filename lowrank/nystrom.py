@@ -6,12 +6,13 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ._checks import check_choice, check_indices, check_rank, check_tol
 from ._progress import reporting
-from ._threads import resolve_workers
+from ._threads import blas_threads, resolve_workers
 from .certificate import Certificate, certify
 from .feature_map import FeatureMap
 from .landmarks import LANDMARKS, Search
@@ -324,7 +325,7 @@ class _Job:
     selection: str
     indices: np.ndarray | None
     workers: int
-    progress: object
+    progress: Any
     start: Nystrom | None
 
     def __post_init__(self):
@@ -346,7 +347,7 @@ class _Job:
             )
         base = self.operand
         points = base.X if isinstance(base, KernelMatrix) and base.square else None
-        with reporting(self.progress, self.limit, "landmark") as report:
+        with reporting(self.progress, self.limit, "landmark") as report, blas_threads(1):
             search = Search(cholesky, rng, points, self.indices, report)
             self.said = LANDMARKS[self.selection].run(search) if self.trace > 0 else ""
         self.met = cholesky.residual.sum() <= target
@@ -361,16 +362,16 @@ class _Job:
         certificate = Certificate(error, (error, error), math.ldexp(left, self.exponent), 0, "trace")
         factor = cholesky.factor()
         if self.exponent:
-            factor *= factor.real.dtype.type(2.0 ** (self.exponent // 2))
+            factor *= np.real(factor).dtype.type(2.0 ** (self.exponent // 2))
         pivots = np.ldexp(cholesky.pivots, self.exponent)
         said = f"landmarks by {self.selection}" + (f": {self.said}" if self.said else "")
         record = Record(
             self._status(size), certificate, self.operand.entries_read - self.before, time.perf_counter() - began,
             self.selection, (said,), self.operand.notes,
         )  # fmt: skip
-        base = self.operand
-        points = isinstance(base, KernelMatrix) and base.square
-        feature_map = FeatureMap(base.kernel, base.X[cholesky.landmarks]) if points else None
+        base, feature_map = self.operand, None
+        if isinstance(base, KernelMatrix) and base.square:
+            feature_map = FeatureMap(base.kernel, base.X[cholesky.landmarks])
         found = Nystrom(cholesky.landmarks, pivots, factor, error, record, shift, feature_map)
         if norm == "trace":
             return found

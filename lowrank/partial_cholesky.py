@@ -1,5 +1,6 @@
 """The partial Cholesky factor of a positive semidefinite matrix, while it grows by blocks of columns."""
 
+import math
 import threading
 
 import numpy as np
@@ -37,7 +38,7 @@ class PartialCholesky:
         self.size = self.rounds = self.proposed = 0
         eps = float(np.finfo(operand.dtype).eps)
         top = float(diagonal.max(initial=0.0))
-        self.noise = 8 * eps * top  # what rounding leaves of a residual that is zero
+        self.unit = 8 * eps * top
         self.wrong = np.sqrt(eps) * top  # a residual this negative is no rounding
         (self.trtri,) = get_lapack_funcs(("trtri",), (self.Ft,))
         self.own = threading.local()
@@ -46,6 +47,11 @@ class PartialCholesky:
     def wanted(self) -> int:
         """How many more landmarks may come: 0 once the target is met."""
         return 0 if float(self.residual.sum()) <= self.target else self.limit - self.size
+
+    @property
+    def noise(self) -> float:
+        """What rounding leaves of a residual that is zero, with a margin: pivots of pure noise would grow like 2^k."""
+        return self.unit * math.sqrt(max(self.size, 1))
 
     def block(self) -> int:
         """Size of the next block, from the number of landmarks alone.
@@ -82,7 +88,7 @@ class PartialCholesky:
         mine = self.Ft[: self.size, proposals]
         H = H - mine.T @ mine.conj()
         b = len(proposals)
-        left = np.diagonal(H).real.astype(np.float64)
+        left = np.real(np.diagonal(H)).astype(np.float64)
         if b and left.min() < -self.wrong:
             raise self._not_psd(int(proposals[left.argmin()]), float(left.min()))
         spent = left <= self.noise  # H is made afresh, and may say less than what the down-dates have left

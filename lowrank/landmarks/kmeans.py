@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from lowrank._threads import blas_threads
 from lowrank.partial_cholesky import PartialCholesky
 from lowrank.selection.kmeans import representatives
 
@@ -27,7 +28,8 @@ def run(search: Search) -> str:
         rpcholesky.run(Search(start, search.rng, None, None, lambda done: None))
         F = np.ascontiguousarray(start.factor())
         space, where = F.view(F.real.dtype).astype(np.float64), f"of the rows of a factor of rank {start.size}"
-    heads = representatives(space, k, search.rng)[0]
+    with blas_threads(cholesky.workers):
+        heads = representatives(space, k, search.rng)[0]
     search.add(heads[search.rng.permutation(len(heads))])
     found = cholesky.size
     if cholesky.wanted:

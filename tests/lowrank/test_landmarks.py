@@ -110,7 +110,7 @@ def test_the_landmarks_of_a_rank_lead_those_of_any_higher_one(rng, name):
 
 
 @pytest.mark.parametrize("name", NESTED)
-@pytest.mark.parametrize("dtype, tol", [("f8", 1e-10), ("f8", 0.3), ("f4", 1e-4)])
+@pytest.mark.parametrize("dtype, tol", [("f8", 1e-10), ("f8", 0.3), ("f4", 1e-3)])
 def test_a_tolerance_is_met_by_the_least_rank(rng, name, dtype, tol):
     X = rng.standard_normal((300, 2)).astype(dtype)
     f = lr.nystrom(lr.GaussianKernel(1.0), X, tol=tol, selection=name, rng=7)
