@@ -57,7 +57,7 @@ def in_order(H: np.ndarray, top: float) -> bool:
     """Whether Cholesky's pivots of H stay above FAR times the largest diagonal entry of all of K."""
     (potrf,) = get_lapack_funcs(("potrf",), (H,))
     L, failed = potrf(H, lower=1, clean=0)
-    return not failed and float(np.diagonal(L).real.min(initial=np.inf)) ** 2 > FAR * top
+    return not failed and float(np.real(np.diagonal(L)).min(initial=np.inf)) ** 2 > FAR * top
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def run(search: Search) -> str:
         start = PartialCholesky(cholesky.operand, cholesky.residual, k, cholesky.workers)
         rpcholesky.run(Search(start, search.rng, None, None, lambda done: None))
         F = np.ascontiguousarray(start.factor())
-        space, where = F.view(F.real.dtype).astype(np.float64), f"of the rows of a factor of rank {start.size}"
+        space, where = F.view(np.real(F).dtype).astype(np.float64), f"of the rows of a factor of rank {start.size}"
     with blas_threads(cholesky.workers):
         heads = representatives(space, k, search.rng)[0]
     search.add(heads[search.rng.permutation(len(heads))])
