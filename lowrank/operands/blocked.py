@@ -123,11 +123,13 @@ class Blocked(Operand):
         out = np.zeros((self.shape[1], X.shape[1]), dtype=np.result_type(self.dtype, X.dtype))
         with blas_threads(1):
             for rows, columns, block in self._blocks():
-                left = X[rows].conj().T
+                left = np.ascontiguousarray(X[rows].conj().T)
 
                 def strip(j: int, columns=columns, block=block, left=left) -> None:
                     at = slice(j, min(j + STRIP, columns.stop))
                     part = block[:, at.start - columns.start : at.stop - columns.start]
+                    if part.strides[1] != part.itemsize:  # the order of the sums of the array in memory
+                        part = np.ascontiguousarray(part)
                     out[at] += (left @ part).conj().T
 
                 thread_map(strip, range(columns.start, columns.stop, STRIP), workers)
