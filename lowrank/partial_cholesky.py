@@ -135,19 +135,20 @@ class PartialCholesky:
                 operand._fill(slice(i, stop), chosen, new.T)
             else:
                 new[...] = whole[i:stop].T
-            if r:
-                np.matmul(mine, Ft[:r, i:stop], out=work)
-                new -= work
-            substitute(L, leaves, new, work)
-            Ft[r : r + t, i:stop] = new
-            self.residual[i:stop] -= np.einsum("ij,ij->j", new, new.conj()).real
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite shows in the residual
+                if r:
+                    np.matmul(mine, Ft[:r, i:stop], out=work)
+                    new -= work
+                substitute(L, leaves, new, work)
+                Ft[r : r + t, i:stop] = new
+                self.residual[i:stop] -= np.einsum("ij,ij->j", new, new.conj()).real
 
         with blas_threads(1):
             thread_map(rows, range(0, n, CHUNK), self.workers)
         self.residual[chosen] = 0.0
         worst = int(self.residual.argmin())
         if not self.residual[worst] >= -self.wrong:
-            if np.isnan(self.residual[worst]):
+            if not np.isfinite(self.residual[worst]):
                 raise ValueError("the chosen columns of K are not finite; lowrank needs finite entries")
             raise self._not_psd(worst, float(self.residual[worst]))
         np.maximum(self.residual, 0.0, out=self.residual)
@@ -215,7 +216,8 @@ class PartialCholesky:
             return
         few = chosen[: min(4, max(1, self.limit // 50))]
         rows = operand.rows(few)
-        gap = np.abs(rows - operand.columns(few).conj().T)
+        with np.errstate(invalid="ignore"):  # inf - inf: what is not finite is refused with its column
+            gap = np.abs(rows - operand.columns(few).conj().T)
         if not gap.max() <= self.wrong and np.isfinite(rows).all():
             i, j = np.unravel_index(int(np.nanargmax(gap)), gap.shape)
             raise self._not_hermitian(int(few[i]), int(j))
@@ -227,7 +229,8 @@ class PartialCholesky:
         )
 
     def _check_hermitian(self, H: np.ndarray, at: np.ndarray) -> None:
-        gap = np.abs(H - H.conj().T)
+        with np.errstate(invalid="ignore"):
+            gap = np.abs(H - H.conj().T)
         if gap.size and not gap.max() <= self.wrong:
             i, j = np.unravel_index(int(np.nanargmax(gap)) if not np.isnan(gap).all() else 0, gap.shape)
             if not np.isfinite(H).all():

@@ -177,7 +177,9 @@ def test_powers_of_two_pass_through(make, problem, exponent):
         assert np.array_equal(f.columns, g.columns)
         assert np.array_equal(f.rows, g.rows)
         assert distance(f.to_dense(), (g.to_dense() / power).astype(A.dtype)) <= 1e3 * np.finfo(A.dtype).eps
-    assert f.certificate.estimate == pytest.approx(g.certificate.estimate, rel=1e-3, abs=1e3 * float(np.finfo(A.dtype).eps))
+    assert f.certificate.estimate == pytest.approx(
+        g.certificate.estimate, rel=1e-3, abs=1e3 * float(np.finfo(A.dtype).eps)
+    )
 
 
 @pytest.mark.parametrize("name", sorted(RANK_REVEALING - {"arp", "rbrp", "column_sampling"} | {"auto", "norm"}))
