@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from .column_row import cr as cr
     from .cur import CUR as CUR
     from .cur import cur as cur
+    from .estimators import ColumnSelector as ColumnSelector
+    from .estimators import CURTransformer as CURTransformer
+    from .estimators import InterpolativeDecomposition as InterpolativeDecomposition
+    from .estimators import NystromFeatures as NystromFeatures
     from .interpolative import ColumnID as ColumnID
     from .interpolative import RowID as RowID
     from .interpolative import column_id as column_id
@@ -48,14 +52,18 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "CUR": "cur",
+    "CURTransformer": "estimators",
     "Certificate": "certificate",
     "ColumnID": "interpolative",
     "ColumnRow": "column_row",
+    "ColumnSelector": "estimators",
     "GaussianKernel": "operands",
     "GaussianSketch": "sketches",
+    "InterpolativeDecomposition": "estimators",
     "InverseStatus": "pseudoinverse",
     "KernelMatrix": "operands",
     "Nystrom": "nystrom",
+    "NystromFeatures": "estimators",
     "PairStatus": "column_row",
     "PseudoInverse": "pseudoinverse",
     "RowID": "interpolative",
@@ -87,14 +95,18 @@ __all__ = [
     "CUR",
     "SELECTIONS",
     "SKETCHES",
+    "CURTransformer",
     "Certificate",
     "ColumnID",
     "ColumnRow",
+    "ColumnSelector",
     "GaussianKernel",
     "GaussianSketch",
+    "InterpolativeDecomposition",
     "InverseStatus",
     "KernelMatrix",
     "Nystrom",
+    "NystromFeatures",
     "PairStatus",
     "PseudoInverse",
     "RowID",
