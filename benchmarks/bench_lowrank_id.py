@@ -1,8 +1,7 @@
-"""lowrank: column ID, CUR and Nystrom beside scipy, scikit-learn and the floor of one GEMM.
+"""lowrank: column ID and CUR beside scipy, scikit-learn and the floor of one GEMM.
 
 The floor of a column ID is one product of a (k + 10)-row Gaussian matrix with A, which every dense sketch pays before
-it does anything else. Errors of factorisations are in units of the best possible error at that rank (Frobenius);
-those of Nystrom approximations are relative trace errors.
+it does anything else. Errors are in units of the best possible error at that rank (Frobenius).
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +17,6 @@ from lowrank import gallery
 SEED = 20261
 FLOOR = "floor: one Gaussian GEMM"
 SIZES = {True: (3000, 600, 60), False: (20000, 2000, 200)}
-POINTS = {True: (8000, 160), False: (50000, 500)}
 
 
 @cache
@@ -78,47 +76,6 @@ def cur_race(threads: int, quick: bool) -> Race:
     return race(f"CUR, {A.shape[0]} x {A.shape[1]}, k = {k}", contenders, threads=threads, error=error)
 
 
-@cache
-def _points(kind: str, quick: bool) -> tuple[np.ndarray, float]:
-    """Points and bandwidth: an isotropic cloud, clusters of very unequal size, or patches of a photograph."""
-    n, rng = POINTS[quick][0], np.random.default_rng(SEED)
-    if kind == "cloud":
-        return rng.standard_normal((n, 10)), 3.0
-    if kind == "clusters":
-        return gallery.clusters(n, 10, count=100, spread=0.05, rng=rng), 0.3
-    patches = gallery.photo_patches()
-    return patches[np.sort(rng.choice(len(patches), n, replace=False))], 2.0
-
-
-def nystrom_race(kind: str, threads: int, quick: bool) -> Race:
-    """Ours, the floor (k columns of the kernel and n k^2 flops of GEMM), and scikit-learn's Nystroem."""
-    k = POINTS[quick][1]
-    X, h = _points(kind, quick)
-    half = np.ascontiguousarray(np.random.default_rng(SEED).standard_normal((k, k // 2)))
-    J = np.random.default_rng(SEED).permutation(len(X))[:k]
-
-    def floor():
-        return lr.KernelMatrix(lr.GaussianKernel(h), X).columns(J, workers=threads) @ half
-
-    contenders: dict[str, Callable] = {
-        "lowrank.nystrom": lambda: lr.nystrom(lr.GaussianKernel(h), X, rank=k, rng=SEED),
-        "floor: evaluation and GEMM": floor,
-    }
-    error: dict[str, Callable] = {"lowrank.nystrom": lambda f: f.trace_error}
-    absent = {}
-    if peers.load("sklearn") is None:
-        absent["scikit-learn Nystroem"] = peers.why_absent("sklearn")
-    else:
-        from sklearn.kernel_approximation import Nystroem
-
-        gamma = 1 / (2 * h * h)
-        peer = "scikit-learn Nystroem"
-        contenders[peer] = lambda: Nystroem(gamma=gamma, n_components=k, random_state=SEED).fit_transform(X)
-        error[peer] = lambda Z: 1 - float(np.sum(Z * Z)) / len(Z)
-    name = f"Nystrom, Gaussian kernel, {kind}, n = {len(X)}, dim = {X.shape[1]}, k = {k}"
-    return race(name, contenders, threads=threads, error=error, absent=absent)
-
-
 def races(quick: bool) -> Iterator[Race]:
     """All races of this module; scipy, which takes half a minute a run at full size, takes part in one of them."""
     for threads in dict.fromkeys((1, all_threads())):
@@ -126,11 +83,6 @@ def races(quick: bool) -> Iterator[Race]:
         if not quick or threads == 1:
             yield column_id_race("exponential", threads, quick, with_scipy=False)
         yield cur_race(threads, quick)
-        yield nystrom_race("clusters", threads, quick)
-        if not quick:
-            yield nystrom_race("cloud", threads, quick)
-            if peers.load("sklearn") is not None:
-                yield nystrom_race("patches", threads, quick)
 
 
 class ColumnID:
@@ -157,24 +109,3 @@ class ColumnID:
 
     def _to(self, peer):
         return self.race.ratio("lowrank.column_id", peer).median if peer in self.race.wall else float("nan")
-
-
-class Nystrom:
-    """Time of the Nystrom approximation over its floor and over scikit-learn, and its trace error."""
-
-    params = (["cloud", "clusters"], [1, all_threads()])
-    param_names = ("points", "threads")
-    timeout = 900
-
-    def setup(self, points, threads):
-        self.race = nystrom_race(points, threads, quick=True)
-
-    def track_ratio_to_floor(self, points, threads):
-        return self.race.ratio("lowrank.nystrom", "floor: evaluation and GEMM").median
-
-    def track_ratio_to_sklearn(self, points, threads):
-        peer = "scikit-learn Nystroem"
-        return self.race.ratio("lowrank.nystrom", peer).median if peer in self.race.wall else float("nan")
-
-    def track_trace_error(self, points, threads):
-        return self.race.error["lowrank.nystrom"]

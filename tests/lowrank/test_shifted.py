@@ -83,11 +83,10 @@ def test_shifts_that_are_none(shift, error, message):
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128])
 @pytest.mark.parametrize("shift", [1e-12, 1e-6, 1.0, 1e6])
 def test_solve_is_backward_stable_and_right_where_it_can_be(rng, dtype, shift):
-    """Eigenvalues from 1 to 2^-36 known without rounding: F F* = H[:, :8] diag(w) H[:, :8]^*.
+    """Eigenvalues from 1 to 2^-36 known without rounding, on columns of a Hadamard matrix H.
 
-    Eigenvalues from 1 to 2^-36 without rounding: F F* = H[:, :8] diag(w) H[:, :8]^* for some matrix H.
-
-    known, and its error may be the condition number times eps; the parts along and off the range are judged each.
+    The residual is judged in extended precision against ``eps (|M| |x| + |b|)``, and the error against the solution by H
+    and the condition number; along the range alone it is ``eps / shift`` of the right-hand side at most.
     """
     w = 4.0 ** -np.arange(0, 18, 2.25).round()
     K, H = with_eigenvalues(np.concatenate([w, np.zeros(56)]), dtype)
