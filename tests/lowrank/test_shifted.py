@@ -85,7 +85,7 @@ def test_shifts_that_are_none(shift, error, message):
 def test_solve_is_backward_stable_and_right_where_it_can_be(rng, dtype, shift):
     """Eigenvalues from 1 to 2^-36 known without rounding, on columns of a Hadamard matrix H.
 
-    The residual is judged in extended precision against ``eps (|M| |x| + |b|)``, and the error against the solution by H
+    The residual is judged in extended precision against ``eps (|M| |x| + |b|)``, the error against the solution by H
     and the condition number; along the range alone it is ``eps / shift`` of the right-hand side at most.
     """
     w = 4.0 ** -np.arange(0, 18, 2.25).round()
