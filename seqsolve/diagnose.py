@@ -7,23 +7,30 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from .conditioning import Growth
-from .recurrence import CellRecurrence, Recurrence, as_recurrence, refuse_gradients
-from .solve import _Run
+from .driver import Run
+from .methods import METHODS
+from .recurrence import CellRecurrence, Recurrence, as_recurrence
 
 _SAMPLE = 512  # steps that the diagnosis looks at
-_TRIAL = 64  # steps on which an iterative method is tried
+_NORMS = 64  # of these, steps whose Jacobians are written out for their norms
+_MARGIN = 0.8  # of the time of the steps in order, which an iterative method must stay below to be chosen
 _SHORT = 128  # below this many steps a diagnosis costs more than it can save
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a method is expected to need for the whole sequence; measured on a sample and scaled up."""
+    """What a method is expected to need for the whole sequence; measured on a sample and scaled up.
+
+    complete : False where the trial was called off since another method was done sooner: it needs at least that much.
+    """
 
     sweeps: float
     seconds: float
+    complete: bool = True
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,7 @@ class Diagnosis:
     lyapunov : mean logarithmic growth of a perturbation a step; above 0 the recurrence is chaotic.
     forgetting_length : steps after which a restart from zero in the middle can no longer be told from the trajectory
         (within 1e-4 of the scale); inf where the sample did not see it forget.
+    jacobian_norms : median and largest spectral norm of the Jacobians in the sample.
     predictions : method -> `Prediction`.
     method, window, reason : the verdict.  sample : steps that were looked at.  seconds : what that took.
     """
@@ -45,6 +53,7 @@ class Diagnosis:
     predictions: dict[str, Prediction]
     sample: int
     seconds: float
+    jacobian_norms: tuple[float, float] = (math.nan, math.nan)
 
     def explain(self) -> str:
         """The verdict with the numbers behind it."""
@@ -52,9 +61,12 @@ class Diagnosis:
             f"verdict: {self.method}, since {self.reason}",
             f"lyapunov exponent {self.lyapunov:+.4f} a step; forgets a restart after {self.forgetting_length:g} steps"
             f" (sample of {self.sample})",
+            f"Jacobians: spectral norm {self.jacobian_norms[0]:.3g} at the median,"
+            f" {self.jacobian_norms[1]:.3g} at most",
         ]
         lines += [
-            f"{name}: about {p.sweeps:.1f} sweeps a window, {p.seconds:.3g} s" for name, p in self.predictions.items()
+            f"{name}: {'about' if p.complete else 'at least'} {p.seconds:.3g} s, {p.sweeps:.1f} sweeps a window"
+            for name, p in self.predictions.items()
         ]
         return "\n".join(lines)
 
@@ -79,7 +91,8 @@ def diagnose(step: Any, x0: Any, inputs: Any) -> Diagnosis:
 
     Complexity
     ----------
-    At most 1024 steps and a linearisation of 512, whatever T is.
+    At most 1024 steps in order, a linearisation of 512, and for each method a trial on these 512 that is called off
+    once it takes longer than the fastest so far: whatever T is.
 
     References
     ----------
@@ -93,7 +106,6 @@ def diagnose(step: Any, x0: Any, inputs: Any) -> Diagnosis:
     >>> d.lyapunov < 0, d.forgetting_length < 40
     (True, True)
     """
-    refuse_gradients(x0, inputs)
     with torch.no_grad():
         problem = as_recurrence(step, x0, inputs)
         if not problem.steps or not problem.x0.numel():
@@ -124,32 +136,42 @@ def _look(problem: Recurrence) -> Diagnosis:
     growth.run(states, 0, known)
     lyapunov = growth.lyapunov if growth.lyapunov is not None else math.nan
     predictions = {"sequential": Prediction(1.0, each * problem.steps)}
-    trial = min(_TRIAL, known)
-    if trial:
-        predictions["newton"] = _try_newton(problem, states, known, trial)
+    if known:
+        predictions |= _race(problem, known, each * known)
     method, reason = _judge(problem, lyapunov, known, sample, predictions)
     return Diagnosis(
         lyapunov, _forgetting(problem, states, known), method, "auto", reason, predictions, sample,
-        time.perf_counter() - clock,
+        time.perf_counter() - clock, _norms(problem, states, known),
     )  # fmt: skip
 
 
-def _try_newton(problem: Recurrence, states, known: int, trial: int) -> Prediction:
-    """Solve the last steps of the sample by Newton, in windows of 16 and of all, and scale the better one up."""
-    first = known - trial
-    before = states[first - 1] if first else problem.x0
-    best = None
-    for window in (16, trial):
-        run = _Run(problem, "newton", window, None, None, "sequential")
-        begin = time.perf_counter()
-        sweeps = []
-        for low in range(first, known, window):
-            start = states[low - 1] if low > first else before
-            sweeps.append(run._solve_window(start, low, min(low + window, known)))
-        seconds = (time.perf_counter() - begin) / trial * problem.steps
-        if best is None or seconds < best.seconds:
-            best = Prediction(sum(sweeps) / len(sweeps), seconds)
-    return best
+def _race(problem: Recurrence, steps: int, best: float) -> dict[str, Prediction]:
+    """Every iterative method on the sample, each for as long as the fastest so far has taken."""
+    found = {}
+    for name, method in METHODS.items():
+        if method.exact:
+            continue
+        Run(problem, name, 4, max_sweeps=1).go(min(4, steps))  # compiles what has to be compiled
+        run, begin = Run(problem, name), time.perf_counter()
+        done = run.go(steps, best)
+        seconds = time.perf_counter() - begin
+        if done >= steps:
+            best = min(best, seconds)
+        sweeps = len(run.history) / max(run.windows, 1)
+        found[name] = Prediction(sweeps, seconds / max(done, 1) * problem.steps, done >= steps)
+    return found
+
+
+def _norms(problem: Recurrence, states, known: int) -> tuple[float, float]:
+    """Spectral norms of the Jacobians on steps spread over the sample."""
+    if not known:
+        return math.nan, math.nan
+    norms = []
+    for t in torch.linspace(0, known - 1, min(known, _NORMS)).round().int().unique().tolist():
+        before = states[t - 1] if t else problem.x0
+        J = problem.linearize(before[None], t)[1].matrices()
+        norms.append(float(torch.linalg.matrix_norm(J.nan_to_num(0, 0, 0), 2).max()))
+    return float(np.median(norms)), max(norms)
 
 
 def _judge(problem, lyapunov: float, known: int, sample: int, predictions) -> tuple[str, str]:
@@ -161,11 +183,13 @@ def _judge(problem, lyapunov: float, known: int, sample: int, predictions) -> tu
         )
     if isinstance(problem, CellRecurrence):
         return verdict(problem)
-    name = min(predictions, key=lambda key: predictions[key].seconds)
-    other = max(predictions, key=lambda key: predictions[key].seconds)
+    finished = {name: p.seconds for name, p in predictions.items() if p.complete}
+    others = {name: seconds for name, seconds in finished.items() if name != "sequential"}
+    name, ordered = min(others, key=others.__getitem__, default="sequential"), finished["sequential"]
+    if name == "sequential" or others[name] > _MARGIN * ordered:
+        return "sequential", f"no method was faster on a sample: about {ordered:.2g} s for all steps"
     return name, (
-        f"it was the fastest on a sample: about {predictions[name].seconds:.2g} s for all steps, {other}"
-        f" {predictions[other].seconds:.2g} s"
+        f"it was the fastest on a sample: about {others[name]:.2g} s for all steps, sequential {ordered:.2g} s"
     )
 
 

@@ -6,35 +6,36 @@ import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ._checks import as_tensor, working_dtype
 from .cells import GATES, Layout, Track, Weights, run_layer
+from .linearization import Block, Dense, Diagonal, Gates, Linearization, LowRank, restructure
 
-
-class Linearization(Protocol):
-    """The Jacobians J_t of a stretch of steps."""
-
-    def scan(self, rhs: Tensor, start: Tensor) -> Tensor:
-        """All d_t = J_t d_{t-1} + rhs_t."""
-        ...
+Structure = tuple[str, int] | None
+_TYPICAL = 32  # steps whose Jacobians at zero are averaged where a constant matrix has to be derived
 
 
 class Recurrence(Protocol):
     """What the driver needs to know. States are (..., n), time comes first, steps are numbered from 0."""
 
     x0: Tensor
+    inputs: Tensor
     steps: int
     name: str
+    structure: Structure  # of the Jacobians that a method sees; the certificate takes them as they are
 
     def evaluate(self, before: Tensor, first: int) -> Tensor:
         """f(x_{t-1}, u_t) for t = first.. with the states before each step given: all steps at once."""
         ...
 
-    def linearize(self, before: Tensor, first: int) -> tuple[Tensor, Linearization]:
-        """`evaluate` together with the Jacobians there."""
+    def linearize(self, before: Tensor, first: int, structure: Structure = None) -> tuple[Tensor, Linearization]:
+        """`evaluate` together with the Jacobians there: exact, or as much of them as the structure holds."""
+        ...
+
+    def typical(self, first: int, last: int) -> Tensor:
+        """One matrix in place of all Jacobians, for a linear recurrence that resembles this one."""
         ...
 
     def advance(self, x: Tensor, first: int, last: int) -> Tensor:
@@ -42,63 +43,36 @@ class Recurrence(Protocol):
         ...
 
 
-class _Dense:
-    """Jacobians as matrices, (T, ..., n, n)."""
-
-    def __init__(self, J: Tensor):
-        self.J = J
-
-    def scan(self, rhs, start):
-        from . import _scan_kernels as kernels
-
-        T, n = rhs.shape[0], rhs.shape[-1]
-        J, b = self.J.reshape(T, -1, n, n), rhs.reshape(T, -1, n)
-        out, v = torch.empty_like(b), start.reshape(-1, n)
-        for i in range(b.shape[1]):
-            mine = np.empty((T, n), b.numpy().dtype)
-            kernels.dense_scan(
-                J[:, i].contiguous().numpy(), b[:, i].contiguous().numpy(), v[i].clone().numpy(), mine, False
-            )
-            out[:, i] = torch.from_numpy(mine)
-        return out.reshape(rhs.shape)
-
-
-class _Gates:
-    """Jacobians of a known cell, applied through its weights."""
-
-    def __init__(self, U: np.ndarray, D: Tensor, C: Tensor, lstm: bool):
-        self.U, self.D, self.C, self.lstm = U, D, C, lstm
-
-    def scan(self, rhs, start):
-        from . import _scan_kernels as kernels
-
-        kernel = kernels.lstm_scan if self.lstm else kernels.gate_scan
-        T, n = rhs.shape[0], rhs.shape[-1]
-        b, v = rhs.reshape(T, -1, n), start.reshape(-1, n)
-        out = torch.empty_like(b)
-        for i in range(b.shape[1]):
-            mine = np.empty((T, n), b.numpy().dtype)
-            D, C, mine_b = (t[:, i].contiguous().numpy() for t in (self.D, self.C, b))
-            kernel(self.U, D, C, mine_b, v[i].clone().numpy(), mine)
-            out[:, i] = torch.from_numpy(mine)
-        return out.reshape(rhs.shape)
+def _mean_at_zero(problem: Recurrence, first: int, last: int) -> Tensor:
+    """The mean Jacobian at x = 0 over the first inputs of a window, over a batch too."""
+    last = min(last, first + _TYPICAL)
+    J = problem.linearize(problem.x0.new_zeros((last - first, *problem.x0.shape)), first)[1].matrices()
+    J = J.reshape(-1, *J.shape[-2:])
+    J = J[torch.isfinite(J).flatten(1).all(1)]
+    return J.mean(0) if len(J) else torch.zeros(J.shape[1:], dtype=J.dtype)
 
 
 class StepRecurrence:
-    """A user's own step(x, u), batched over leading axes, in torch."""
+    """A user's own step(x, u), batched over leading axes, in torch.
+
+    With gradients enabled all that it returns carries a graph.
+    """
 
     name = "a step of the user"
+    structure: Structure = None
+    faithful = True  # no probe has shown that the structure leaves something out
 
     def __init__(self, step: Callable, x0: Tensor, inputs: Tensor):
         self.step, self.x0, self.inputs, self.steps = step, x0, inputs, len(inputs)
         self.differences: bool | None = None  # decided at the first linearisation
         if self.steps and x0.numel():
             one = self._checked(step(x0, inputs[0]), x0, inputs[0])
+            one = one.detach()
             if not one.dtype.is_floating_point:
                 raise TypeError(f"step returned {one.dtype}; it must return {x0.dtype}, the dtype of x0")
             other = one + torch.linspace(0.1, 0.5, one.numel(), dtype=one.dtype).reshape(one.shape)
-            pair = torch.stack([x0, other]), inputs[:1].expand(2, *inputs.shape[1:])
-            both = self._checked(step(*pair), *pair)
+            pair = torch.stack([x0.detach(), other]), inputs[:1].expand(2, *inputs.shape[1:])
+            both = self._checked(step(*pair), *pair).detach()
             scale = max(1.0, float(one.abs().max())) if one.numel() else 1.0
             if torch.isfinite(one).all() and not torch.allclose(both[0], one, rtol=1e-3, atol=1e-3 * scale):
                 raise ValueError(
@@ -114,37 +88,110 @@ class StepRecurrence:
                 f"step returned shape {tuple(y.shape)} for a state of shape {tuple(x.shape)} and an input of shape"
                 f" {tuple(u.shape)}; it must return the shape of the state"
             )
-        return y.detach()
+        return y if torch.is_grad_enabled() else y.detach()
 
     def evaluate(self, before, first):
         u = self.inputs[first : first + len(before)]
         return self._checked(self.step(before, u), before, u)
 
-    def linearize(self, before, first):
+    def linearize(self, before, first, structure=None):
         u = self.inputs[first : first + len(before)]
         if self.differences is None:
-            self.differences = not self._autograd_is_right(before[:1], u[:1])
-        return self._differences(before, u) if self.differences else self._autograd(before, u)
+            with torch.no_grad():
+                self.differences = not self._autograd_is_right(before[:1].detach(), u[:1].detach())
+        if structure is None and self.structure is not None and self.faithful:
+            values, linear = self._structured(before, u, self.structure)
+            if self.faithful:
+                return values, linear
+        if structure is None or structure[0] == "dense":
+            return self._differences(before, u) if self.differences else self._autograd(before, u)
+        return self._structured(before, u, structure)
+
+    def typical(self, first, last):
+        return _mean_at_zero(self, first, last)
+
+    def _rows(self, before, u, V):
+        """f there and V_k^T J for rows V of shape (k, n): one backward pass on k copies of the batch."""
+        graph = torch.is_grad_enabled()
+        with torch.inference_mode(False), torch.enable_grad():
+            k = len(V)
+            x = before.clone().expand(k, *before.shape)
+            x = x if graph and x.requires_grad else x.detach().clone().requires_grad_()
+            y = self.step(x, u.clone().expand(k, *u.shape))
+            rows = V.reshape(k, *[1] * (before.dim() - 1), V.shape[-1]).expand_as(y)
+            R = None
+            if y.requires_grad:
+                R = torch.autograd.grad(y, x, rows, allow_unused=True, create_graph=graph, retain_graph=graph or None)
+                R = R[0]
+            if R is None:
+                R = torch.zeros_like(x.detach())
+        return self._checked(y[0], before, u), R if graph else R.detach()
 
     def _autograd(self, before, u):
-        """One backward pass on n copies of the batch, copy k asking for row k of the Jacobians."""
+        """Copy k of the batch asks for row k of the Jacobians."""
+        values, R = self._rows(before, u, torch.eye(before.shape[-1], dtype=before.dtype))
+        return values, Dense(R.movedim(0, -2))
+
+    def _structured(self, before, u, structure):
+        """As few backward passes as the structure needs, and one probe of what it leaves out."""
+        kind, size = structure
         n = before.shape[-1]
+        if self.differences:
+            values, dense = self._differences(before, u)
+            linear = restructure(dense, kind, size)
+            self.faithful &= bool(torch.allclose(linear.matrices(), dense.matrices(), rtol=1e-3, atol=1e-5))
+            return values, linear
+        probe = torch.cos(torch.arange(1.0, n + 1, dtype=before.dtype))  # any row with entries that do not repeat
+        if kind == "low-rank":  # rows that span the row space, then the columns of J in that space
+            V = torch.randn(size, n, generator=torch.Generator().manual_seed(20311), dtype=torch.float64)
+            values, R = self._rows(before, u, torch.cat([V.to(probe.dtype), probe[None]]))
+            Q = torch.linalg.qr(R[:-1].movedim(0, -1).nan_to_num(0, 0, 0))[0]  # (T, ..., n, r)
+            linear = LowRank(self._columns(before, u, Q), Q)
+            guess = (probe @ linear.B)[..., None, :] @ Q.transpose(-1, -2)
+            self._probed(R[-1], guess[..., 0, :])
+            return values, linear
+        k = size if kind == "block" else 1  # row i of every block at once: blocks share no column
+        V = torch.eye(k, dtype=before.dtype).repeat(1, n // k)
+        values, R = self._rows(before, u, torch.cat([V, probe[None]]))
+        if kind == "diag":
+            self._probed(R[-1], R[0] * probe)
+            return values, Diagonal(R[0])
+        blocks = R[:-1].unflatten(-1, (n // k, k)).movedim(0, -2)  # (T, ..., n/k, row, column)
+        self._probed(R[-1], (probe.reshape(n // k, 1, k) @ blocks)[..., 0, :].flatten(-2))
+        return values, Block(blocks)
+
+    def _probed(self, truth, guess) -> None:
+        good = torch.isfinite(truth) & torch.isfinite(guess)
+        gap, size = torch.where(good, truth - guess, 0.0).abs().max(), torch.where(good, truth, 0.0).abs().max()
+        self.faithful &= bool(gap <= 1e3 * torch.finfo(truth.dtype).eps * size)
+
+    def _columns(self, before, u, Q):
+        """J_t Q_t on r copies of the batch: v^T J is linear in v, and its derivative by v along Q is J Q."""
+        V = Q.movedim(-1, 0)
+        graph = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
-            x = before.clone().expand(n, *before.shape).clone().requires_grad_()
-            y = self.step(x, u.clone().expand(n, *u.shape))
-            rows = torch.eye(n, dtype=x.dtype).reshape(n, *[1] * (before.dim() - 1), n).expand_as(y)
-            J = torch.autograd.grad(y, x, rows, allow_unused=True)[0] if y.requires_grad else None
-        values = self._checked(y[0], before, u)
-        return values, _Dense(torch.zeros_like(x.detach()).movedim(0, -2) if J is None else J.movedim(0, -2))
+            x = before.clone().expand(V.shape)
+            x = x if graph and x.requires_grad else x.detach().clone().requires_grad_()
+            y = self.step(x, u.clone().expand(len(V), *u.shape))
+            v = torch.zeros_like(y, requires_grad=True)
+            row = torch.autograd.grad(y, x, v, create_graph=True, allow_unused=True)[0] if y.requires_grad else None
+            moved = None
+            if row is not None and row.requires_grad:
+                moved = torch.autograd.grad(row, v, V.clone(), create_graph=graph, allow_unused=True)[0]
+            moved = torch.zeros_like(V) if moved is None else moved
+        return (moved if graph else moved.detach()).movedim(0, -1)
 
     def _differences(self, before, u):
         """Central differences, for a step that autograd cannot look into."""
         n, info = before.shape[-1], torch.finfo(before.dtype)
-        width = info.eps ** (1 / 3) * before.abs().clamp(min=1e-3 * float(before.abs().max()) + info.tiny)
+        size = float(before.detach().abs().max())
+        size = size or float(self.step(before, u).detach().abs().max()) or 1.0  # at rest the next state gives the scale
+        size = size if math.isfinite(size) else 1.0
+        width = info.eps ** (1 / 3) * before.abs().clamp(min=1e-3 * size + info.tiny)
         shift = torch.diag_embed(width).movedim(-2, 0)
         both = torch.cat([before + shift, before - shift, before[None]])
-        y = self.step(both, u.expand(len(both), *u.shape)).detach()
-        return self._checked(y[-1], before, u), _Dense((y[:n] - y[n:-1]).movedim(0, -1) / (2 * width[..., None, :]))
+        y = self.step(both, u.expand(len(both), *u.shape))
+        return self._checked(y[-1], before, u), Dense((y[:n] - y[n:-1]).movedim(0, -1) / (2 * width[..., None, :]))
 
     def _autograd_is_right(self, before, u) -> bool:
         """A step that detaches, or leaves torch for a while, has derivatives that autograd knows nothing of."""
@@ -169,6 +216,8 @@ class StepRecurrence:
 class CellRecurrence:
     """nn.RNN, nn.GRU, nn.LSTM (one layer, one direction) or their cells; an LSTM's state is h and c side by side."""
 
+    structure: Structure = None
+
     def __init__(self, weights: Weights, x0: Tensor, inputs: Tensor):
         self.weights, self.x0, self.inputs, self.steps = weights, x0, inputs, len(inputs)
         self.kind, self.name = weights.kind, f"a {weights.kind} cell of {weights.hidden} units"
@@ -176,44 +225,28 @@ class CellRecurrence:
         self.b, self.bh = (None if a is None else torch.from_numpy(a) for a in (weights.b_ih, weights.b_hh))
         self.track: Track | None = None
 
-    def _gates(self, before, first):
-        h = before[..., : self.weights.hidden]
-        u = self.inputs[first : first + len(before)]
-        return nn.functional.linear(u, self.W, self.b), nn.functional.linear(h, self.U, self.bh)
-
     def evaluate(self, before, first):
         return self._values(before, first)[0]
 
-    def linearize(self, before, first):
+    def linearize(self, before, first, structure=None):
         x, D, C = self._values(before, first)
         T, n = len(before), self.weights.hidden
         batch = before[0].numel() // before.shape[-1]
         D = D.reshape(T, batch, *((2, n) if self.kind == "lstm" else (n,)))
-        return x, _Gates(self.weights.w_hh, D, C.reshape(T, batch, GATES[self.kind], n), self.kind == "lstm")
+        C = C.reshape(T, batch, GATES[self.kind], n)
+        linear = Gates(self.weights.w_hh, D, C, tuple(self.x0.shape), self.kind == "lstm")
+        return x, linear if structure is None else restructure(linear, *structure)
+
+    def typical(self, first, last):
+        if self.kind == "rnn_tanh":
+            return self.U
+        if self.kind == "gru":  # z = r = 1/2: x <- (x + tanh(W u + U_n x / 2)) / 2
+            return (torch.eye(len(self.U) // 3, dtype=self.U.dtype) + self.U.chunk(3)[2] / 2) / 2
+        return _mean_at_zero(self, first, last)
 
     def _values(self, before, first):
-        """The next states, and D, C of the linearisation (see `gate_scan` and `lstm_scan`)."""
-        a, d = self._gates(before, first)
-        if self.kind == "rnn_tanh":
-            x = torch.tanh(a + d)
-            return x, torch.zeros_like(x), 1 - x * x
-        if self.kind == "rnn_relu":
-            x = torch.relu(a + d)
-            return x, torch.zeros_like(x), (x > 0).to(x.dtype)
-        if self.kind == "gru":
-            (ar, az, an), (dr, dz, dn) = a.chunk(3, -1), d.chunk(3, -1)
-            r, z = torch.sigmoid(ar + dr), torch.sigmoid(az + dz)
-            n = torch.tanh(an + r * dn)
-            inner = (1 - z) * (1 - n * n)
-            C = torch.stack([inner * dn * r * (1 - r), (before - n) * z * (1 - z), inner * r], dim=-2)
-            return n + z * (before - n), z, C
-        i, f, g, o = (a + d).chunk(4, -1)
-        i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
-        c = before[..., self.weights.hidden :]
-        new = f * c + i * g
-        s = torch.tanh(new)
-        C = torch.stack([g * i * (1 - i), c * f * (1 - f), i * (1 - g * g), s * o * (1 - o)], dim=-2)
-        return torch.cat([o * s, new], dim=-1), torch.stack([f, o * (1 - s * s)], dim=-2), C
+        u = self.inputs[first : first + len(before)]
+        return cell_values(self.kind, before, u, self.W, self.U, self.b, self.bh)
 
     def advance(self, x, first, last):
         if last == first:
@@ -240,8 +273,34 @@ class CellRecurrence:
         return out.reshape(last - first, *self.x0.shape)
 
 
-def _weights(module: Any) -> Weights | None:
-    """The weights of a module that has a kernel; None for a callable that is a step of the user."""
+def cell_values(kind: str, before: Tensor, u: Tensor, W, U, b, bh) -> tuple[Tensor, Tensor, Tensor]:
+    """The next states of a cell in torch's own formulas, and D, C of its Jacobians (see `gate_scan`, `lstm_scan`)."""
+    H = U.shape[1]
+    a, d = nn.functional.linear(u, W, b), nn.functional.linear(before[..., :H], U, bh)
+    if kind == "rnn_tanh":
+        x = torch.tanh(a + d)
+        return x, torch.zeros_like(x), 1 - x * x
+    if kind == "rnn_relu":
+        x = torch.relu(a + d)
+        return x, torch.zeros_like(x), (x > 0).to(x.dtype)
+    if kind == "gru":
+        (ar, az, an), (dr, dz, dn) = a.chunk(3, -1), d.chunk(3, -1)
+        r, z = torch.sigmoid(ar + dr), torch.sigmoid(az + dz)
+        n = torch.tanh(an + r * dn)
+        inner = (1 - z) * (1 - n * n)
+        C = torch.stack([inner * dn * r * (1 - r), (before - n) * z * (1 - z), inner * r], dim=-2)
+        return n + z * (before - n), z, C
+    i, f, g, o = (a + d).chunk(4, -1)
+    i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
+    c = before[..., H:]
+    new = f * c + i * g
+    s = torch.tanh(new)
+    C = torch.stack([g * i * (1 - i), c * f * (1 - f), i * (1 - g * g), s * o * (1 - o)], dim=-2)
+    return torch.cat([o * s, new], dim=-1), torch.stack([f, o * (1 - s * s)], dim=-2), C
+
+
+def cell_tensors(module: Any) -> tuple[str, list[Any]] | None:
+    """Kind and W, U, b, b_h of a module that has a kernel; None for a callable that is a step of the user."""
     suffix = ""
     if isinstance(module, nn.RNNBase):
         if module.num_layers > 1 or module.bidirectional or module.proj_size:
@@ -259,22 +318,19 @@ def _weights(module: Any) -> Weights | None:
     else:
         return None
     names = [f"{name}{suffix}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-    tensors = [getattr(module, name, None) for name in names]
+    return kind, [getattr(module, name, None) for name in names]
+
+
+def _weights(module: Any) -> Weights | None:
+    found = cell_tensors(module)
+    if found is None:
+        return None
+    kind, tensors = found
     for t in tensors:
         if t is not None and not t.is_cpu:
             raise ValueError(f"the weights are on {t.device}; solve runs on the CPU: pass module.cpu()")
     arrays = [None if t is None else t.detach().contiguous().numpy() for t in tensors]
     return Weights(kind, *arrays)  # pyright: ignore[reportArgumentType]  (only biases can be missing)
-
-
-def refuse_gradients(x0: Any, inputs: Any) -> None:
-    """The solver builds no graph: whoever expects one must hear of it."""
-    for value, name in ((x0, "x0"), (inputs, "inputs")):
-        if torch.is_grad_enabled() and isinstance(value, Tensor) and value.requires_grad:
-            raise ValueError(
-                f"{name} requires grad, but solve does not build a graph yet; pass {name}.detach() or use"
-                " torch.no_grad()"
-            )
 
 
 def as_recurrence(step: Any, x0: Any, inputs: Any) -> Recurrence:

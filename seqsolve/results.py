@@ -25,6 +25,10 @@ class Status(enum.Enum):
         " float64."
     )
     NONFINITE = "NaN or inf entered the states; from that step on they are those of the sequential recurrence."
+    MODEL = (
+        "The sweeps that were asked for were made: the states are those of the truncated iteration, and nothing is"
+        " certified."
+    )
     EMPTY = "There was no step to compute."
     TORCH = "torch's own module did the work."
 
@@ -33,7 +37,7 @@ class Status(enum.Enum):
 class Certificate:
     """What is known about the accuracy of the states.
 
-    kind : "exact sequential", "residual", "torch" or "empty".
+    kind : "exact sequential", "residual", "torch", "empty", or "none" for a truncated iteration.
     residual : max over steps of abs(x_t - step(x_{t-1}, u_t)), over the scale of the states (their largest modulus).
     amplification : how large errors of size one with random signs, made at every step, become when the exact
         linearisation carries them along; None where it was not estimated.
@@ -83,6 +87,7 @@ HISTORY = np.dtype(
         ("update", np.float64),
         ("frontier", np.int64),
         ("overflows", np.int64),
+        ("damping", np.float64),
         ("seconds", np.float64),
     ]
 )
@@ -101,7 +106,8 @@ class Solution:
     status : how it ended.  method, window, reason : what was chosen and why.
     sweeps : mean number of sweeps a window; 1 for a sequential solve.
     certificate : accuracy; `ok` is a short cut to certificate.ok.
-    history : one record a sweep: window, start, sweep, residual, update, frontier, overflows, seconds.
+    history : one record a sweep: window, start, sweep, residual, update, frontier, overflows, damping,
+        seconds.
     """
 
     states: Any

@@ -1,8 +1,7 @@
-"""The one driver loop: diagnose, choose, solve window by window, verify, repair or fall back."""
+"""Check, diagnose, choose, solve, verify, attach the gradient: `solve`."""
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
@@ -11,13 +10,15 @@ import torch
 from torch import Tensor
 
 from ._checks import as_tensor, choice, positive_integer
-from .conditioning import Growth
+from .driver import Run
+from .implicit import attach_gradient, parameters_of, torch_step
+from .linearization import as_structure
 from .methods import METHODS
-from .recurrence import Recurrence, as_recurrence, refuse_gradients
+from .model import truncated
+from .recurrence import Recurrence, StepRecurrence, as_recurrence
 from .results import HISTORY, Certificate, Solution, Status, no_history
 
 _ON_FAIL = ("sequential", "raise", "return")
-_FIRST_WINDOW, _SMALLEST, _LARGEST = 32, 4, 512
 
 
 class ConvergenceError(RuntimeError):
@@ -34,9 +35,14 @@ def solve(
     inputs: Any,
     *,
     method: str = "auto",
+    linearization: str | tuple[str, int] = "auto",
+    matrix: Any = None,
     window: int | str = "auto",
+    damping: float | str = "auto",
+    guess: Any = None,
     tol: float | None = None,
     max_sweeps: int | None = None,
+    model_sweeps: int | None = None,
     on_fail: str = "sequential",
 ) -> Solution:
     r"""All states of a recurrence, with a certificate.
@@ -49,18 +55,34 @@ def solve(
         that treats leading axes as a batch.
     x0 : (..., n), the state before the first step; for an LSTM h and c side by side, or the pair of them.
     inputs : (T, ..., m), time first. Torch tensors or numpy arrays, float32 or float64.
-    method : "sequential", "newton", or "auto": what `diagnose` says.
+    method : one of `METHODS`, or "auto": what `diagnose` says. All but "sequential" sweep over a window of steps,
+        solving ``d_t - A_t d_{t-1} = f(x_{t-1}, u_t) - x_t`` and adding d to x. They differ in A_t: 0 (jacobi), the
+        identity (picard), one matrix (constant), the Jacobian at x = 0 (frozen), that of the second sweep (chord), of
+        every sweep (newton), its diagonal (quasi), both of these in a trust region (elk, quasi_elk).
+    linearization : structure of the Jacobians that a method sees: "dense", "diag", ("block", size), ("low-rank", rank),
+        or "auto": in closed form for known cells, else dense. A structure that the step does not have costs sweeps,
+        never accuracy.
+    matrix : (n, n), the A of method="constant"; None derives one (tanh RNN: its weight; GRU: (I + U_n / 2) / 2;
+        else the mean Jacobian at x = 0).
     window : steps that an iterative method solves at once, or "auto": 32 to begin with, doubled where windows converge
         in few sweeps and halved where they do not.
+    damping : for elk and quasi_elk the weight >= 0 of ``|d|^2`` beside the squared residual; for the other methods,
+        from 0 to 1, by which A_t is shrunk: 0 is the method itself, 1 is Jacobi. "auto" adapts it to the residuals.
+    guess : (T, ..., n), states to start from, such as those of an earlier solve; None starts each window from the
+        state before it.
     tol : largest residual, relative to the largest state; default 32 eps of the dtype.
-    max_sweeps : sweeps a window may take; default the window, at which Newton has ended whatever the recurrence.
+    max_sweeps : sweeps a window may take; default the window, after which every method has ended: k sweeps make the
+        first k steps exact.
+    model_sweeps : sweeps that every window makes, no more and no less: the truncated iteration as a model, whose
+        gradient is its own. Nothing is certified then, and "auto" means Newton and one window.
     on_fail : "sequential" recomputes a window that did not converge step by step; "raise" raises; "return" keeps it.
 
     Returns
     -------
     Solution
         ``states`` (T, ..., n), ``certificate.ok`` (False for chaos, NaN, unmet tolerance), ``history``, ``explain()``.
-        The states carry no graph.
+        With gradients enabled the states carry the implicit gradient to x0, inputs and all parameters of the step: one
+        reversed affine scan with the exact Jacobians, whatever the method; twice differentiable.
 
     Raises
     ------
@@ -101,23 +123,29 @@ def solve(
         max_sweeps = positive_integer(max_sweeps, "max_sweeps")
     if tol is not None and not 0 < tol < 1:
         raise ValueError(f"tol={tol} must lie between 0 and 1: it is relative to the largest state")
+    damping = _checked_damping(damping, method)
     clock = time.perf_counter()
-    refuse_gradients(x0, inputs)
+    problem = as_recurrence(step, x0, inputs)
+    problem.structure = as_structure(linearization, problem.x0.shape[-1])
+    matrix = _checked_matrix(matrix, method, problem)
+    if model_sweeps is not None:
+        model_sweeps = positive_integer(model_sweeps, "model_sweeps")
+        return _model(step, x0, inputs, problem, method, model_sweeps, window, damping, matrix, guess, clock)
     with torch.no_grad():
-        problem = as_recurrence(step, x0, inputs)
         reason = "asked for"
         if method == "auto":
             from .diagnose import verdict
 
             method, reason = verdict(problem)
-        run = _Run(problem, method, window, tol, max_sweeps, on_fail)
+        run = Run(
+            problem, method, window, tol, max_sweeps, on_fail,
+            damping=damping, matrix=matrix, guess=_checked_guess(guess, problem),
+        )  # fmt: skip
         run.go()
         certificate, status = run.certify()
-    keep = as_tensor(inputs, "inputs").dtype
-    states = run.states.to(keep) if keep in (torch.float16, torch.bfloat16) else run.states
     history = np.array(run.history, HISTORY).view(np.recarray) if run.history else no_history()
     solution = Solution(
-        states if isinstance(inputs, Tensor) else states.numpy(), status, method, run.largest_window, reason,
+        _as_given(_linked(run.states, step, x0, inputs, problem), inputs), status, method, run.largest_window, reason,
         len(run.history) / max(run.windows, 1) if run.history else 1.0,
         certificate, history, run.repaired, time.perf_counter() - clock,
     )  # fmt: skip
@@ -126,132 +154,95 @@ def solve(
     return solution
 
 
-class _Run:
-    """One solve in progress."""
-
-    def __init__(self, problem: Recurrence, method: str, window, tol, max_sweeps, on_fail):
-        self.problem, self.method, self.on_fail, self.max_sweeps = problem, METHODS[method], on_fail, max_sweeps
-        self.adaptive = window == "auto"
-        self.window = _FIRST_WINDOW if self.adaptive else window
-        x0 = problem.x0
-        self.eps, self.tiny = torch.finfo(x0.dtype).eps, torch.finfo(x0.dtype).tiny
-        self.tol = 32 * self.eps if tol is None else tol
-        self.states = torch.empty((problem.steps, *x0.shape), dtype=x0.dtype)
-        self.scale = float(x0.abs().max()) if x0.numel() and torch.isfinite(x0).all() else 0.0
-        self.history: list[tuple] = []
-        self.windows = self.repaired = self.failed = self.largest_window = 0
-        self.broken: int | None = None  # first step whose state is not finite
-
-    def go(self) -> None:
-        """Fill `states`."""
-        problem, x, first = self.problem, self.problem.x0, 0
-        if self.method.exact or x.numel() == 0:
-            self.states = problem.advance(x, 0, problem.steps)
-            first = self.largest_window = problem.steps
-            bad = (~torch.isfinite(self.states).flatten(1).all(1)).nonzero()
-            self.broken = int(bad[0]) if len(bad) else None
-        while first < problem.steps and self.broken is None:
-            last = min(first + self.window, problem.steps)
-            self.largest_window = max(self.largest_window, last - first)
-            sweeps = self._solve_window(x, first, last)
-            x, first = self.states[last - 1], last
-            if self.adaptive and sweeps <= 4:
-                self.window = min(2 * self.window, _LARGEST)
-            elif self.adaptive and sweeps > 8:
-                self.window = max(self.window // 2, _SMALLEST)
-        if self.broken is not None and not self.method.exact:  # nothing to solve any more: only what the steps say
-            k = self.broken
-            before = self.states[k - 1] if k else problem.x0
-            self.states[k:] = problem.advance(before, k, problem.steps)
-
-    def _solve_window(self, x: Tensor, first: int, last: int) -> int:
-        """Sweep until the residual of every step is small; the exact prefix is never touched again."""
-        problem, clock = self.problem, time.perf_counter()
-        guess = self.method.start(problem, x, first, last)
-        frontier, limit, update, overflows = 0, self.max_sweeps or last - first, math.nan, 0
-        self.windows += 1
-        for sweep in range(limit + 1):
-            tail = guess[frontier:]
-            before = torch.cat([(guess[frontier - 1] if frontier else x)[None], tail[:-1]])
-            values, linear = problem.linearize(before, first + frontier)
-            finite = torch.isfinite(values).flatten(1).all(1)
-            if not finite[0]:  # the state before it is exact: this one is truly NaN or inf
-                self.states[first : first + frontier] = guess[:frontier]
-                self.broken = first + frontier
-                return sweep
-            # the scale of a step is the largest state up to it: a wild iterate further on must not excuse an error here
-            scale = values.abs().flatten(1).amax(1).nan_to_num(math.inf).cummax(0).values.clamp(min=self.scale)
-            error = (values - tail).abs().flatten(1).amax(1)
-            done = bool((error <= self.tol * scale).all() and finite.all())
-            rounded = (error <= 4 * self.eps * scale) & finite
-            ahead = len(rounded) if bool(rounded.all()) else int((~rounded).byte().argmax())
-            if sweep:
-                residual = float((error / scale.clamp(min=self.tiny)).nan_to_num(math.inf).max())
-                self.history.append(
-                    (self.windows - 1, first, sweep, residual, update, frontier + ahead, overflows,
-                     time.perf_counter() - clock)
-                )  # fmt: skip
-                clock = time.perf_counter()
-            if ahead == len(tail):
-                break
-            if sweep == limit and not done:
-                self._failed(guess, frontier + ahead, x, first, last)
-                break
-            values[:ahead] = tail[:ahead]  # exact to rounding: kept as they are
-            new = self.method.sweep(tail, values, linear)
-            new[ahead] = values[ahead]
-            new, overflows = _tame(new, values, finite)
-            update = float((new - tail).abs().nan_to_num(math.inf).max())
-            guess = torch.cat([guess[:frontier], new])
-            if done:  # the linearisation was at hand: one more update is free of evaluations
-                break
-            frontier += ahead
-        self.states[first:last] = guess
-        self.scale = max(self.scale, float(guess.abs().max()))
-        return max(sweep, 1)
-
-    def _failed(self, guess: Tensor, frontier: int, x: Tensor, first: int, last: int) -> None:
-        """The window used up its sweeps: recompute what is not exact, or say so."""
-        if self.on_fail != "sequential":
-            self.failed += 1
-            return
-        self.repaired += 1
-        before = guess[frontier - 1] if frontier else x
-        guess[frontier:] = self.problem.advance(before, first + frontier, last)
-
-    def certify(self) -> tuple[Certificate, Status]:
-        """Evaluate every step once more at the final states, and let errors run through their linearisation."""
-        problem, states = self.problem, self.states
-        if not states.numel():
-            return Certificate("empty"), Status.EMPTY
-        steps = problem.steps if self.broken is None else self.broken
-        growth = Growth(problem, self.eps)
-        growth.run(states, 0, steps)
-        exact, finite = self.method.exact, self.broken is None
-        residual = growth.residual / (growth.scale or 1.0)
-        # this evaluation batches other steps together than the sweeps did, so its rounding differs: 4 tol
-        certificate = Certificate(
-            "exact sequential" if exact else "residual", residual, growth.amplification, growth.bound,
-            lyapunov=growth.lyapunov, finite=finite,
-            met=exact or (residual <= 4 * max(self.tol, 16 * self.eps) and not self.failed),
-        )  # fmt: skip
-        if not finite:
-            return certificate, Status.NONFINITE
-        if not certificate.met:
-            return certificate, Status.DIVERGED
-        if not certificate.ok:
-            return certificate, Status.CHAOTIC if (growth.lyapunov or 0) > 0 else Status.SENSITIVE
-        if exact:
-            return certificate, Status.SEQUENTIAL
-        return certificate, Status.REPAIRED if self.repaired else Status.CONVERGED
+def _model(step, x0, inputs, problem, method, sweeps, window, damping, matrix, guess, clock) -> Solution:
+    """A fixed number of sweeps, differentiated as it stands."""
+    if guess is not None:
+        raise ValueError("model_sweeps= starts every window from the state before it; leave guess= out")
+    method = "newton" if method == "auto" else method
+    damping = METHODS[method].damping if damping == "auto" else float(damping)
+    size = max(problem.steps, 1) if window == "auto" else window
+    parameters = _parameters(step, x0, inputs, problem)
+    live = isinstance(inputs, Tensor) and any(t.requires_grad for t in (*_given(x0, inputs), *parameters))
+    if live and torch.is_grad_enabled():
+        if method in ("elk", "quasi_elk"):
+            raise ValueError(f"model_sweeps= has no gradient through the smoother of {method}; use newton or quasi")
+        structure, dtype = problem.structure, problem.x0.dtype
+        problem = StepRecurrence(torch_step(step), *(t.to(dtype) for t in _given(x0, inputs)))
+        problem.structure, problem.differences = structure, False
+        states, history = truncated(problem, method, sweeps, size, damping, matrix)
+    else:
+        with torch.no_grad():
+            states, history = truncated(problem, method, sweeps, size, damping, matrix)
+    residual = max((row[3] for row in history if row[2] == sweeps), default=0.0)
+    finite = bool(torch.isfinite(states.detach()).all())
+    return Solution(
+        _as_given(states, inputs), Status.MODEL, method, size, f"{sweeps} sweeps were asked for", float(sweeps),
+        Certificate("none", residual, finite=finite, met=False),
+        np.array(history, HISTORY).view(np.recarray) if history else no_history(), 0, time.perf_counter() - clock,
+    )  # fmt: skip
 
 
-def _tame(new: Tensor, values: Tensor, finite: Tensor) -> tuple[Tensor, int]:
-    """Replace what overflowed by the plain fixed-point value, and by the last finite state where that is not finite."""
-    good = torch.isfinite(new).flatten(1).all(1)
-    if bool(good.all()):
-        return new, 0
-    usable = good | finite
-    new = torch.where(good.reshape(-1, *[1] * (new.dim() - 1)), new, values)
-    index = torch.where(usable, torch.arange(len(new)), 0).cummax(0).values
-    return new[index], int((~good).sum())
+def _given(x0: Any, inputs: Any) -> tuple[Tensor, Tensor]:
+    """x0 and inputs as tensors, with whatever graph they carry."""
+    x0 = torch.cat([as_tensor(x, "x0") for x in x0], dim=-1) if isinstance(x0, tuple) else as_tensor(x0, "x0")
+    return x0, as_tensor(inputs, "inputs")
+
+
+def _parameters(step: Any, x0: Any, inputs: Any, problem: Recurrence) -> list[Tensor]:
+    if not torch.is_grad_enabled() or not isinstance(inputs, Tensor):
+        return []
+    return parameters_of(step, problem.x0, problem.inputs)
+
+
+def _linked(states: Tensor, step: Any, x0: Any, inputs: Any, problem: Recurrence) -> Tensor:
+    """The states with their implicit gradient, where anything wants one."""
+    if not torch.is_grad_enabled() or not isinstance(inputs, Tensor) or not states.numel():
+        return states
+    start, u = (t.to(states.dtype) for t in _given(x0, inputs))
+    parameters = _parameters(step, x0, inputs, problem)
+    if not any(t.requires_grad for t in (start, u, *parameters)):
+        return states
+    return attach_gradient(states, step, start, u, parameters)
+
+
+def _as_given(states: Tensor, inputs: Any) -> Any:
+    """In the dtype and the array kind of the inputs."""
+    keep = as_tensor(inputs, "inputs").dtype
+    states = states.to(keep) if keep in (torch.float16, torch.bfloat16) else states
+    return states if isinstance(inputs, Tensor) else states.detach().numpy()
+
+
+def _checked_damping(damping: Any, method: str) -> float | str:
+    if damping == "auto" or damping is None:
+        return "auto"
+    if isinstance(damping, bool) or not isinstance(damping, int | float):
+        raise TypeError(f"damping={damping!r} is not a number; pass one, or 'auto'")
+    if method in ("elk", "quasi_elk"):
+        if not 0 <= damping < float("inf"):
+            raise ValueError(f"damping={damping} must be a finite number of at least 0: the weight of the trust region")
+    elif not 0 <= damping <= 1:
+        raise ValueError(f"damping={damping} must lie between 0 (the method itself) and 1 (Jacobi)")
+    return float(damping)
+
+
+def _checked_matrix(matrix: Any, method: str, problem: Recurrence) -> Tensor | None:
+    if matrix is None:
+        return None
+    if method != "constant":
+        raise ValueError(f"matrix= is the A of method='constant', but method={method!r}; change one of them")
+    A, n = as_tensor(matrix, "matrix").detach(), problem.x0.shape[-1]
+    if A.shape != (n, n) or A.is_complex():
+        raise ValueError(f"matrix has shape {tuple(A.shape)} and dtype {A.dtype}; pass a real one of shape {(n, n)}")
+    if not torch.isfinite(A).all():
+        raise ValueError("matrix holds NaN or inf; pass finite numbers")
+    return A.to(problem.x0.dtype)
+
+
+def _checked_guess(guess: Any, problem: Recurrence) -> Tensor | None:
+    if guess is None:
+        return None
+    states, wanted = as_tensor(guess, "guess").detach(), (problem.steps, *problem.x0.shape)
+    if tuple(states.shape) != wanted:
+        raise ValueError(f"guess has shape {tuple(states.shape)}; pass states of shape {wanted}")
+    states = states.to(problem.x0.dtype)
+    return torch.where(torch.isfinite(states), states, 0.0)

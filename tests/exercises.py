@@ -66,8 +66,14 @@ def seqsolve() -> dict[str, np.ndarray]:
         for p in module.parameters():
             p.data.uniform_(-0.4, 0.4, generator=generator)
         x = torch.rand(50, 3, generator=generator)
-        solved = sq.solve(module, torch.zeros(size), x, method="newton", window=16)
-        found[f"newton {size}"] = solved.states.numpy()
+        for method in ("newton", "elk", "quasi_elk"):
+            solved = sq.solve(module, torch.zeros(size), x, method=method, window=16)
+            found[f"{method} {size}"] = solved.states.detach().numpy()
+    x = torch.rand(50, 8, generator=generator)
+    options = {"method": "newton", "linearization": ("low-rank", 2)}
+    found["low rank"] = sq.solve(
+        lambda x, u: torch.tanh(x[..., :2].repeat_interleave(4, -1) / 2 + u), x[0], x, **options
+    ).states.numpy()
     return found
 
 

@@ -4,17 +4,13 @@ Lim, Zhu, Selfridge, Kasim (2024), "Parallelizing non-linear sequential models o
 arXiv:2309.12252, eq. 3-5. After k sweeps the first k states are exact, so it ends whatever the recurrence is.
 """
 
-import torch
+from .state import Iteration
 
 
-class Newton:
-    """d_t - J_t d_{t-1} = f(x_{t-1}, u_t) - x_t, solved by an affine scan; x <- x + d."""
+class Newton(Iteration):
+    """A_t = J_t, the Jacobian at the last iterate."""
 
-    exact = False
+    quadratic = True
 
-    def start(self, problem, x, first, last):
-        """One step from the state before the window, for every step: nothing else is known."""
-        return problem.evaluate(x.expand(last - first, *x.shape), first)
-
-    def sweep(self, guess, values, linear):
-        return guess + linear.scan(values - guess, torch.zeros_like(guess[0]))
+    def sweep(self, problem, state):
+        return state.update(state.jacobians)

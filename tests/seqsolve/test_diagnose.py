@@ -1,12 +1,17 @@
 """A diagnosis tells contraction from chaos before the solve, and says what it would cost."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
 import torch
 
 import seqsolve as sq
+from seqsolve.diagnose import Prediction
+
+MODULE = sys.modules["seqsolve.diagnose"]  # the name in the package is the function
+OTHERS = [name for name in sq.METHODS if name != "sequential"]
 
 
 def tensor(rng, *shape):
@@ -22,6 +27,7 @@ def test_a_linear_recurrence_has_a_known_exponent(rng):
     assert 10 <= found.forgetting_length <= 40
     assert set(found.predictions) == set(sq.METHODS)
     assert found.predictions["newton"].sweeps <= 2  # linear: one update
+    assert found.predictions["jacobi"].sweeps > 2
     assert found.sample == 400
     assert "verdict: " in found.explain()
 
@@ -44,8 +50,34 @@ def test_auto_follows_the_diagnosis(rng):
     short = sq.solve(lambda x, u: 0.5 * x + u, torch.zeros(1), torch.ones(9, 1))
     assert short.reason == "9 steps are too few to gain from anything else"
     long = sq.solve(lambda x, u: 0.5 * x + u, torch.zeros(1), torch.ones(600, 1))
-    assert "fastest on a sample" in long.reason
+    assert "on a sample" in long.reason
     assert long.ok
+
+
+@pytest.mark.parametrize("fast", OTHERS)
+def test_auto_is_exactly_the_verdict(fast, monkeypatch, rng):
+    """With the stop watch replaced by a table, whoever the table says is fastest is who solves."""
+
+    def table(problem, steps, best):
+        return {name: Prediction(3.0, 1e-9 if name == fast else 1e9) for name in OTHERS}
+
+    monkeypatch.setattr(MODULE, "_race", table)
+    step, x0, u = (lambda x, u: torch.tanh(0.4 * x + u)), torch.zeros(2).double(), tensor(rng, 200, 2)
+    found, solution = sq.diagnose(step, x0, u), sq.solve(step, x0, u)
+    assert found.method == solution.method == fast
+    assert "it was the fastest on a sample: about 1e-09 s" in found.reason
+    assert "fastest on a sample" in solution.reason
+    assert solution.ok
+    slow = {name: Prediction(3.0, 1e9) for name in OTHERS}
+    monkeypatch.setattr(MODULE, "_race", lambda *_: slow)
+    assert sq.solve(step, x0, u).method == "sequential"
+
+
+def test_norms_of_the_jacobians(rng):
+    A = torch.diag(torch.tensor([0.9, 0.1])).double()
+    found = sq.diagnose(lambda x, u: x @ A.T + u, torch.zeros(2).double(), tensor(rng, 150, 2))
+    assert found.jacobian_norms == pytest.approx((0.9, 0.9))
+    assert "spectral norm 0.9 at the median, 0.9 at most" in found.explain()
 
 
 def test_states_that_stop_being_finite(rng):

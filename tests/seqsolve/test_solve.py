@@ -25,6 +25,13 @@ CELLS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def no_graph():
+    """These tests look at states alone; gradients have test_implicit.py."""
+    with torch.no_grad():
+        yield
+
+
 def cell(name, rng, dtype=torch.float64):
     module = CELLS[name](dtype)
     with torch.no_grad():
@@ -197,7 +204,7 @@ def test_certificates_carry_errors_over_windows(rng):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-@pytest.mark.parametrize("method", ["sequential", "newton"])
+@pytest.mark.parametrize("method", sq.METHODS)
 def test_nan_appears_at_its_step(method, bad, rng):
     x0, u = tensor(rng, 2, 4), tensor(rng, 60, 2, 4)
     u[23, 1, 2] = float("nan") if bad != bad else 0.0
@@ -273,7 +280,7 @@ def test_a_loose_tolerance_is_what_it_says(rng):
 
 
 @pytest.mark.parametrize("T", [0, 1, 2])
-@pytest.mark.parametrize("method", ["sequential", "newton", "auto"])
+@pytest.mark.parametrize("method", [*sq.METHODS, "auto"])
 def test_short_sequences(T, method, rng):
     step, x0, u = coupled(0.9, 5, rng), tensor(rng, 5), tensor(rng, T, 5)
     solution = sq.solve(step, x0, u, method=method)
@@ -326,7 +333,9 @@ def test_one_answer_for_one_input(rng):
 
 
 def test_methods_are_a_registry():
-    assert set(sq.METHODS) == {"sequential", "newton"}
+    assert list(sq.METHODS) == [
+        "sequential", "jacobi", "picard", "constant", "frozen", "chord", "newton", "quasi", "elk", "quasi_elk",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -339,7 +348,7 @@ def test_methods_are_a_registry():
         ({"step": nn.GRU(3, 3, 2)}, ValueError, "solve takes one layer in one direction"),
         ({"step": nn.GRU(3, 5).double()}, ValueError, r"needs x0 \(..., 5\) and inputs \(T, ..., 3\)"),
         ({"step": nn.GRU(3, 3)}, TypeError, r"the weights are torch\.float32 and the data torch\.float64"),
-        ({"method": "jacobi"}, ValueError, "method='jacobi' is unknown; choose one of 'sequential', 'newton'"),
+        ({"method": "euler"}, ValueError, "method='euler' is unknown; choose one of 'sequential', 'jacobi'"),
         ({"window": 0}, ValueError, "window=0 must be at least 1"),
         ({"window": 2.5}, TypeError, "window=2.5 is not an integer"),
         ({"max_sweeps": 0}, ValueError, "max_sweeps=0 must be at least 1"),
@@ -347,7 +356,18 @@ def test_methods_are_a_registry():
         ({"on_fail": "shrug"}, ValueError, "on_fail='shrug' is unknown; choose one of 'sequential', 'raise', 'return'"),
         ({"x0": 1.0}, ValueError, "x0 is a single number"),
         ({"x0": torch.zeros(3, dtype=torch.complex128)}, TypeError, "solve takes real states"),
-        ({"x0": torch.zeros(3).double().requires_grad_()}, ValueError, "x0 requires grad, but solve does not build"),
+        ({"damping": -0.1}, ValueError, r"damping=-0.1 must lie between 0 \(the method itself\) and 1 \(Jacobi\)"),
+        ({"damping": "some"}, TypeError, "damping='some' is not a number; pass one, or 'auto'"),
+        ({"damping": float("inf"), "method": "elk"}, ValueError, "damping=inf must be a finite number of at least 0"),
+        ({"linearization": "sparse"}, ValueError, "linearization='sparse' is unknown; pass 'auto', 'dense', 'diag'"),
+        ({"linearization": ("block", 2)}, ValueError, "does not divide a state of 3 numbers into blocks"),
+        ({"linearization": "low-rank"}, ValueError, r"needs a whole number: \('low-rank', 2\)"),
+        ({"matrix": torch.eye(3)}, ValueError, "matrix= is the A of method='constant', but method='auto'"),
+        ({"matrix": torch.eye(2), "method": "constant"}, ValueError, r"matrix has shape \(2, 2\)"),
+        ({"matrix": [[np.nan] * 3] * 3, "method": "constant"}, ValueError, "matrix holds NaN or inf"),
+        ({"guess": torch.ones(9, 2)}, ValueError, r"guess has shape \(9, 2\); pass states of shape \(9, 3\)"),
+        ({"model_sweeps": 0}, ValueError, "model_sweeps=0 must be at least 1"),
+        ({"model_sweeps": 2, "guess": torch.ones(9, 3)}, ValueError, "leave guess= out"),
         ({"inputs": "abc"}, TypeError, "inputs is str"),
     ],
 )
