@@ -40,7 +40,7 @@ def parameters_of(step: Any, x0: Tensor, inputs: Tensor) -> list[Tensor]:
     if not torch.is_grad_enabled() or not len(inputs) or not x0.numel():
         return []
     if isinstance(step, nn.Module) and cell_tensors(step) is not None:
-        return [p for p in step.parameters() if p.requires_grad]
+        return [p for p in step.parameters() if p.requires_grad and not p.is_inference()]
     with torch.inference_mode(False), torch.enable_grad():
         y = step(x0.detach().clone(), inputs[0].detach().clone())
     found, seen, todo = [], set(), [getattr(y, "grad_fn", None)]

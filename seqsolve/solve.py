@@ -185,7 +185,8 @@ def _model(step, x0, inputs, problem, method, sweeps, window, damping, matrix, g
 def _given(x0: Any, inputs: Any) -> tuple[Tensor, Tensor]:
     """x0 and inputs as tensors, with whatever graph they carry."""
     x0 = torch.cat([as_tensor(x, "x0") for x in x0], dim=-1) if isinstance(x0, tuple) else as_tensor(x0, "x0")
-    return x0, as_tensor(inputs, "inputs")
+    inputs = as_tensor(inputs, "inputs")
+    return tuple(t.clone() if t.is_inference() else t for t in (x0, inputs))  # what is saved for a backward pass
 
 
 def _parameters(step: Any, x0: Any, inputs: Any, problem: Recurrence) -> list[Tensor]:

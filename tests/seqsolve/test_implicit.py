@@ -105,6 +105,18 @@ def test_when_there_is_no_graph(rng):
     assert not hasattr(sq.solve(gru.requires_grad_(), torch.zeros(4), u.numpy()).states, "requires_grad")
 
 
+def test_inputs_made_in_inference_mode(rng):
+    with torch.inference_mode():
+        x0, u = torch.zeros(4), tensor(rng, 9, 3, grad=False).float()
+    gru = sq.gallery.torch_init("gru", 3, 4, rng=rng)
+    for options in ({}, {"model_sweeps": 2}):
+        sq.solve(gru, x0, u, **options).states.sum().backward()
+        assert gru.weight_hh_l0.grad.any()
+    with torch.inference_mode():
+        other = sq.gallery.torch_init("gru", 3, 4, rng=rng)  # weights that autograd may not record
+    assert not sq.solve(other, x0, u).states.requires_grad
+
+
 def test_nan_has_no_gradient_but_what_comes_before_does(rng):
     u = tensor(rng, 20, 1, grad=False)
     u[12] = float("nan")
