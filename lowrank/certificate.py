@@ -31,30 +31,41 @@ class Certificate:
         return f"{self.estimate:.3g}, 95 % interval [{low:.3g}, {high:.3g}] ({self.norm} norm, {self.probes} probes)"
 
 
-def from_residuals(residuals: np.ndarray, squared_norm: float, floor: float = 0.0, level: float = 0.05) -> Certificate:
+def from_residuals(
+    residuals: np.ndarray, squared_norm: float, floor: float = 0.0, level: float = 0.05, norms=(1.0, 1.0)
+) -> Certificate:
     """Certificate from the rows ``omega_i^T E`` of Gaussian probes of the error E.
 
     ``|omega^T E|^2`` is a mixture ``sum of s_l^2 chi^2_1`` over the singular values of E, with mean ||E||_F^2
     (Hutchinson 1989, doi 10.1080/03610918908812806) and variance 2 ||E E^T||_F^2; the interval is that of the
     chi-square with both moments (Satterthwaite 1946, doi 10.2307/3002019), whose degrees of freedom `degrees` finds.
 
-    floor : relative error that rounding alone may cause, added to the upper end;  level : chance of an error outside.
+    floor : relative error that rounding alone may cause, added to the upper end;  level : chance of an error outside;
+    norms : interval of ||A|| over the square root of `squared_norm`, where that is an estimate. The ends of both
+    intervals are set against each other, which covers as often as each does alone, also where both rest on one set of
+    probes.
     """
     p = len(residuals)
     size = float(np.abs(residuals).max(initial=0.0))
     if size == 0.0 or squared_norm == 0.0:
         return Certificate(0.0, (0.0, floor), 0.0, p)
-    from scipy.special import chdtri
-
     R = residuals / size
     R = np.hstack([R.real, R.imag]) if R.dtype.kind == "c" else R
     gram = R.astype(np.float64) @ R.astype(np.float64).T
-    freedom = degrees(gram)
     error = np.sqrt(np.trace(gram) / p) * size
-    low = error * np.sqrt(freedom / chdtri(freedom, level / 2))
-    high = error * np.sqrt(freedom / chdtri(freedom, 1 - level / 2))
+    less, more = spread(gram, level)
     norm = np.sqrt(squared_norm)
-    return Certificate(float(error / norm), (float(low / norm), float(high / norm + floor)), float(error), p)
+    interval = float(error * less / norm / norms[1]), float(error * more / norm / norms[0] + floor)
+    return Certificate(float(error / norm), interval, float(error), p)
+
+
+def spread(gram: np.ndarray, level: float) -> tuple[float, float]:
+    """Interval of the true Frobenius norm over its estimate from probes with this Gram matrix."""
+    from scipy.special import chdtri
+
+    freedom = degrees(gram)
+    less, more = (float(np.sqrt(freedom / chdtri(freedom, tail))) for tail in (level / 2, 1 - level / 2))
+    return less, more
 
 
 def degrees(gram: np.ndarray) -> float:
@@ -157,7 +168,7 @@ def certify(A, approximation, *, probes=10, norm="fro", rng=None, workers=None) 
         return _trace(operand, approximation, residual / factor, omega, workers)
     if norm == "spectral":
         return spectral(start.operand, lambda X: np.asarray(approximation @ X), adjoint, generator, workers, probes)
-    found = from_residuals(residual, start.sketch.squared_norm)
+    found = from_residuals(residual, start.sketch.squared_norm, norms=start.sketch.norm_interval())
     return Certificate(found.estimate, found.interval, found.absolute / factor, probes, norm)
 
 

@@ -101,8 +101,9 @@ def cur(
     ----------
     A : (m, n) matrix of any kind that `as_operand` reads.
     rank : columns, ``0 <= rank <= min(m, n)``; the rows are as many and `oversample` more.
-    tol : relative error to reach, in place of a rank: columns as in `column_id`, then a sixteenth more of columns
-        and rows at a time until 20 probes of their own put the error of the CUR itself below it with 99.9 % confidence.
+    tol : relative error to reach, in place of a rank: columns as in `column_id`, then more columns and rows
+        until 20 probes of their own put the error of the CUR itself below it with 99.9 % confidence, and no more than
+        they ask for.
     norm : "fro" or "spectral", the norm of the certificate and of `tol`.
     core : "auto" takes the sketched core, and the optimal one where the probes show that it is needed. "sketched" and
         "cross" are left for the optimal core only where the probes cannot rule out that zero would be nearer to A.
@@ -152,8 +153,6 @@ def cur(
         k = check_rank(rank, operand.shape, instead=", or tol=")
     else:
         tol, k = check_tol(tol, rank, selection), 0
-        if norm != "fro":
-            raise NotImplementedError(f'tol= is in the Frobenius norm; pass rank= with norm="{norm}"')
         check_indices(indices, operand.shape[1], k, selection)
     extra = check_rank(oversample, (operand.shape[0] - k, operand.shape[0]), name="oversample", most="the rows left")
     sketch = check_sketch(sketch, operand.shape[0], k, operand.dtype)
@@ -173,7 +172,7 @@ def cur(
                 status = Status.REPAIRED
         else:
             start, J, parts, method, status = _within(
-                operand, tol, extra, selection, core, sketch, generator, workers, choices
+                operand, tol, norm, extra, selection, core, sketch, generator, workers, choices
             )
         report(4)
         certificate = _certify(start, J, parts.core, parts.R)
@@ -182,11 +181,7 @@ def cur(
             status = Status.DEPENDENT  # the probes disagree that nothing is left
         choices.append(f"core {parts.found}")
         if norm == "spectral":
-            U, C, R = parts.core, parts.C, parts.R
-            certificate = spectral(
-                start.operand, lambda X: C @ U._matmat(R @ X), lambda X: R.conj().T @ U._rmatmat(C.conj().T @ X),
-                start.rng, workers,
-            )  # fmt: skip
+            certificate = spectral(start.operand, *_products(parts), start.rng, workers)
         report(5)
     record = Record(
         status, certificate, operand.entries_read - before, time.perf_counter() - began, method, tuple(choices),
@@ -223,31 +218,66 @@ def _parts(operand: Operand, start: FirstPass, J, extra: int, selection: str, ro
 
 
 def _within(
-    operand: Operand, tol: float, extra: int, selection: str, core: str, sketch, rng, workers: int, choices: list[str]
+    operand: Operand,
+    tol: float,
+    norm: str,
+    extra: int,
+    selection: str,
+    core: str,
+    sketch,
+    rng,
+    workers: int,
+    choices: list[str],
 ):
-    """(first pass, columns, parts, rule, status) of a CUR whose own error the deciding probes put within `tol`."""
-    growing = Growing(operand, rng, workers, sketch)
+    """(first pass, columns, parts, rule, status) of the least CUR whose own error the deciding probes put in `tol`.
+
+    Columns that are enough for an ID are the fewest that may do; a sixteenth more at a time until the CUR is within,
+    and then halves of the last step.
+    """
+    growing = Growing(operand, rng, workers, sketch, norm)
     found = columns_within(growing, tol, selection, choices)
-    J, method, status, tries = found.J, found.method, found.status, 1
-    while True:
-        start = growing.start
-        parts = _parts(operand, start, J, min(extra, operand.shape[0] - len(J)), selection, None, core, workers)
+    status, method = found.status, found.method
+
+    def made(J: np.ndarray) -> _Parts:
+        return _parts(operand, growing.start, J, min(extra, operand.shape[0] - len(J)), selection, None, core, workers)
+
+    def met(J: np.ndarray, parts: _Parts) -> bool:
+        if norm == "spectral":
+            return growing.spectral_error(*_products(parts)) <= tol
         W = growing.deciding
-        residual = W - W[:, J] @ parts.core._matmat(dense(parts.R))
-        if status is not Status.TOLERANCE_MET or tol >= 1 or bound(residual, start.sketch.squared_norm) <= tol:
-            break
-        k = min(len(J) + max(1, len(J) // 16), growing.limit)
-        growing.grow(k)
-        before = len(J)
-        J, _, method, _ = choose_columns(growing.start, k, selection, None, workers, [])
+        return growing.bound(W - W[:, J] @ parts.core._matmat(dense(parts.R))) <= tol
+
+    J, parts = found.J, made(found.J)
+    if status is not Status.TOLERANCE_MET or tol >= 1 or met(J, parts):
+        return growing.start, J, parts, method, status
+    few, enough, tries = len(J), 0, 1
+    k = few + max(1, few // 16)
+    while k > few:
+        growing.grow(min(k, growing.limit))
+        wider, _, rule, _ = choose_columns(growing.start, min(k, growing.limit), selection, None, workers, [])
+        candidate = made(wider)
         tries += 1
-        if len(J) <= before:  # no further column that does not depend on the others
+        if len(wider) > few and met(wider, candidate):
+            J, parts, method, enough = wider, candidate, rule, len(wider)
+        elif enough:
+            few = k
+        elif len(wider) <= few:  # no further column that does not depend on the others
             status = Status.TOLERANCE_MISSED
-    if tries > 1:
-        choices.append(
-            f"{len(J)} columns and {len(parts.rows)} rows after {tries} tries, until the CUR itself is within"
-        )
-    return start, J, parts, method, status
+            break
+        else:
+            J, parts, method, few = wider, candidate, rule, len(wider)
+        if enough:
+            k = (few + enough) // 2 if enough - few > max(1, enough // 64) else few
+        else:
+            k = few + max(1, few // 16)
+    choices.append(f"{len(J)} columns and {len(parts.rows)} rows after {tries} tries, the least CUR that is within")
+    return growing.start, J, parts, method, status
+
+
+def _products(parts: _Parts):
+    """Products with the CUR of these parts, and with its adjoint."""
+    U, C, R = parts.core, parts.C, parts.R
+    return lambda X: C @ U._matmat(R @ X), lambda X: R.conj().T @ U._rmatmat(C.conj().T @ X)
 
 
 def _given(indices, shape, k: int, extra: int, selection: str):
@@ -334,7 +364,7 @@ def _poor(start: FirstPass, J, core: Core, R, free: bool) -> bool:
     if free:
         return _certify(start, J, core, R).interval[1] > FLAT
     W = start.sketch.W
-    return bound(W - W[:, J] @ core._matmat(dense(R)), start.sketch.squared_norm) > 1
+    return bound(W - W[:, J] @ core._matmat(dense(R)), start.sketch) > 1
 
 
 def _certify(start: FirstPass, J, core: Core, R) -> Certificate:
@@ -342,6 +372,6 @@ def _certify(start: FirstPass, J, core: Core, R) -> Certificate:
     W = start.sketch.W
     with blas_threads(1):
         residual = W - W[:, J] @ core._matmat(dense(R))
-    found = from_residuals(residual, start.sketch.squared_norm)
+    found = from_residuals(residual, start.sketch.squared_norm, norms=start.sketch.norm_interval())
     scale = float(getattr(start.operand, "factor", 1.0))
     return Certificate(found.estimate, found.interval, found.absolute / scale, found.probes)

@@ -170,8 +170,6 @@ def decompose(operand: Operand, rank, tol, norm, quality, selection, indices, sk
         indices = check_indices(indices, operand.shape[1], k, selection)
     else:
         tol, k = check_tol(tol, rank, selection), 0
-        if norm != "fro":
-            raise NotImplementedError(f'tol= is in the Frobenius norm; pass rank= with norm="{norm}"')
         check_indices(indices, operand.shape[1], k, selection)
     sketch = check_sketch(sketch, operand.shape[0], k, operand.dtype)
     workers = resolve_workers(workers)
@@ -190,7 +188,7 @@ def decompose(operand: Operand, rank, tol, norm, quality, selection, indices, sk
             express = _sparse_coefficients if sparse else _coefficients
             J, Z, method, status = choose_columns(start, k, selection, indices, workers, choices, express)
         else:
-            growing = Growing(operand, generator, workers, sketch)
+            growing = Growing(operand, generator, workers, sketch, norm)
             report(1)
             found = columns_within(growing, tol, selection, choices)
             start, J, Z, method, status = growing.start, found.J, found.Z, found.method, found.status
@@ -293,7 +291,7 @@ def _exchanged(start: FirstPass, J: np.ndarray, Z: np.ndarray, workers: int, cho
 
 def _certify(start: FirstPass, J: np.ndarray, Z: np.ndarray) -> Certificate:
     W = start.sketch.W
-    found = from_residuals(W - W[:, J] @ Z, start.sketch.squared_norm)
+    found = from_residuals(W - W[:, J] @ Z, start.sketch.squared_norm, norms=start.sketch.norm_interval())
     return Certificate(
         found.estimate, found.interval, found.absolute / getattr(start.operand, "factor", 1.0), found.probes
     )

@@ -151,10 +151,10 @@ class Operator(Operand):
             W = np.zeros((0, n), self.dtype)
         else:
             W = self.rmatmat(probes.T.astype(self.dtype)).conj().T
-        return Sketch(Y, np.ascontiguousarray(W), self._norms(Y, W))
+        return Sketch(Y, np.ascontiguousarray(W), *self._norms(Y, W))
 
-    def _norms(self, Y: np.ndarray, W: np.ndarray) -> np.ndarray:
-        """Squared column norms of the sketch, scaled so that they add up to the best estimate of ||A||_F^2.
+    def _norms(self, Y: np.ndarray, W: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Squared column norms of the sketch, scaled so that they add up to the best estimate of ||A||_F^2; `loose`.
 
         With Q the leading right singular vectors of Y, ``||A||^2 = ||A Q||^2 + ||A - A Q Q^H||^2``: the first part is
         a product, and the second is small or spread over many directions, where few independent probes suffice
@@ -165,9 +165,12 @@ class Operator(Operand):
             norms = (wide * wide).sum(axis=0)
         total = norms.sum()
         if len(W) == 0 or not np.isfinite(total) or not total > 0:
-            return norms
+            return norms, None
         Q = np.linalg.svd(Y, full_matrices=False)[2][:LEADING].conj().T
         with np.errstate(over="ignore", under="ignore"):
             known = float(np.linalg.norm(self.matmat(Q)) ** 2)
-            rest = float(np.linalg.norm(W - (W @ Q) @ Q.conj().T) ** 2) / len(W)
-            return norms * ((known + rest) / total)
+            left = W - (W @ Q) @ Q.conj().T
+            left = (np.hstack([np.real(left), np.imag(left)]) if left.dtype.kind == "c" else left).astype(np.float64)
+            loose = left @ left.T
+            rest = float(np.trace(loose)) / len(W)
+            return norms * ((known + rest) / total), loose

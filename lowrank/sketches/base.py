@@ -1,5 +1,6 @@
 """What every sketching map S offers, and the two ways of applying it to anything that can fill a tile with entries."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -22,6 +23,19 @@ class Sketch:
     Y: np.ndarray
     W: np.ndarray
     squared_norms: np.ndarray
+    loose: np.ndarray | None = None  # Gram matrix of probes in the directions where the norm is estimated, if it is
+
+    def norm_interval(self, level: float = 0.05) -> tuple[float, float]:
+        """Interval of ||A||_F over the square root of `squared_norm`: a point where column norms were read."""
+        if self.loose is None or not self.squared_norm > 0:
+            return 1.0, 1.0
+        from lowrank.certificate import spread
+
+        part = float(np.trace(self.loose)) / len(self.loose) / self.squared_norm
+        if not part > 0:
+            return 1.0, 1.0
+        low, high = (math.sqrt(max(1.0 + part * (x * x - 1.0), 0.0)) for x in spread(self.loose, level))
+        return low, high
 
     @property
     def squared_norm(self) -> float:

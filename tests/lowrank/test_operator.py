@@ -119,3 +119,17 @@ def test_results_are_operators_that_can_be_factored_again(rng):
     g = lr.column_id(f.aslinearoperator(), rank=20, rng=7)
     np.testing.assert_allclose(g.to_dense(), f.to_dense(), atol=1e-8)
     assert lr.certify(aslinearoperator(A), f, rng=8).estimate == pytest.approx(f.relative_error(A), rel=0.5)
+
+
+@pytest.mark.parametrize("name, s", [("flat", np.ones(60)), ("slow", np.arange(1.0, 61) ** -0.5)])
+def test_the_interval_knows_that_the_norm_is_estimated(name, s):
+    """100 seeds: 5 % miss at most, so that 15 or more misses are seen less than once in 10^4 runs."""
+    A = gallery.with_spectrum(90, 60, s, rng=5)
+    misses = width = 0
+    for seed in range(100, 200):
+        f, g = (lr.column_id(B, rank=6, rng=seed, workers=1) for B in (aslinearoperator(A), A))
+        low, high = f.certificate.interval
+        misses += not low <= f.relative_error(A) <= high
+        width += (high / low > g.certificate.interval[1] / g.certificate.interval[0]) / 100
+    assert misses < 15
+    assert width > 0.5

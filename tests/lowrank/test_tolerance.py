@@ -33,8 +33,14 @@ def any_matrix(i, rng):
     return A * np.exp(-8 * rng.random(m))[:, None] if i % 3 == 0 else A
 
 
-@pytest.mark.parametrize("make, trials", [(lr.column_id, 200), (lr.row_id, 60), (lr.cur, 60)])
-def test_the_true_error_is_within_the_tolerance(make, trials):
+@pytest.mark.parametrize(
+    "make, norm, trials",
+    [
+        (lr.column_id, "fro", 200), (lr.row_id, "fro", 40), (lr.cur, "fro", 40),
+        (lr.column_id, "spectral", 30), (lr.cur, "spectral", 12),
+    ],
+)  # fmt: skip
+def test_the_true_error_is_within_the_tolerance(make, norm, trials):
     """Each look is wrong at most once in a thousand; more than 1 % of trials would mean that the bound is broken.
 
     With 0.1 % a trial, 3 of 200 are seen once in 900 runs; the seeds are fixed, so that no run is unlucky.
@@ -43,10 +49,39 @@ def test_the_true_error_is_within_the_tolerance(make, trials):
     for i in range(trials):
         rng = np.random.default_rng(90000 + i)
         A, tol = any_matrix(i, rng), 10 ** rng.uniform(-6, -0.2)
-        f = make(A, tol=tol, rng=rng, workers=1)
+        f = make(A, tol=tol, rng=rng, workers=1, norm=norm)
         assert f.status is lr.Status.TOLERANCE_MET
-        wrong += f.relative_error(A) > tol
+        assert f.certificate.norm == norm
+        wrong += f.relative_error(A, norm=norm) > tol
     assert wrong <= trials // 100
+
+
+@pytest.mark.parametrize("spectrum", ["polynomial", "exponential", "stairs"])
+def test_the_spectral_rank_is_near_the_least_that_qr_needs(rng, spectrum):
+    tol = 1e-2
+    s = gallery.SPECTRA[spectrum](150)
+    A = gallery.with_spectrum(300, 150, s, rng=rng)
+    _, R, _ = scipy.linalg.qr(A, mode="economic", pivoting=True)
+    least = next(j for j in range(150) if np.linalg.norm(R[j:, j:], 2) <= tol * s[0])
+    for make in (lr.column_id, lr.row_id, lr.cur):
+        f = make(A, tol=tol, rng=7, norm="spectral")
+        assert f.relative_error(A, norm="spectral") <= tol
+        assert f.rank <= 1.3 * least + 1, (make.__name__, f.rank, least)
+        assert f.certificate.norm == "spectral"
+
+
+def test_the_next_sketch_is_as_large_as_the_decay_promises(rng):
+    """Two passes of sketching in all, where doubling from 64 columns would take four."""
+    s = gallery.polynomial_spectrum(500)
+    A = gallery.with_spectrum(1500, 500, s, basis="cheap", rng=rng)
+    tol = gallery.optimal_error(s, 150) / np.linalg.norm(s)
+    R, _ = scipy.linalg.qr(A, mode="r", pivoting=True)
+    tails = np.sqrt(np.cumsum(np.sum(R**2, axis=1)[::-1])[::-1])
+    least = int(np.argmax(tails <= tol * tails[0]))
+    f = lr.column_id(A, tol=tol, rng=7)
+    assert f.relative_error(A) <= tol
+    assert f.rank < 1.25 * least
+    assert f.entries_read <= 2 * A.size + 1500 * f.rank
 
 
 @pytest.mark.parametrize("spectrum", ["polynomial", "exponential", "stairs"])
