@@ -27,8 +27,13 @@ if TYPE_CHECKING:
     from .interpolative import row_id as row_id
     from .nystrom import Nystrom as Nystrom
     from .nystrom import nystrom as nystrom
+    from .operands import CosineKernel as CosineKernel
     from .operands import GaussianKernel as GaussianKernel
     from .operands import KernelMatrix as KernelMatrix
+    from .operands import LaplaceKernel as LaplaceKernel
+    from .operands import MaternKernel as MaternKernel
+    from .operands import NumbaKernel as NumbaKernel
+    from .operands import PolynomialKernel as PolynomialKernel
     from .operands import as_operand as as_operand
     from .plotting import plot_decay as plot_decay
     from .plotting import plot_error_against_rank as plot_error_against_rank
@@ -57,14 +62,19 @@ _EXPORTS = {
     "ColumnID": "interpolative",
     "ColumnRow": "column_row",
     "ColumnSelector": "estimators",
+    "CosineKernel": "operands",
     "GaussianKernel": "operands",
     "GaussianSketch": "sketches",
     "InterpolativeDecomposition": "estimators",
     "InverseStatus": "pseudoinverse",
     "KernelMatrix": "operands",
+    "LaplaceKernel": "operands",
+    "MaternKernel": "operands",
+    "NumbaKernel": "operands",
     "Nystrom": "nystrom",
     "NystromFeatures": "estimators",
     "PairStatus": "column_row",
+    "PolynomialKernel": "operands",
     "PseudoInverse": "pseudoinverse",
     "RowID": "interpolative",
     "SELECTIONS": "selection",
@@ -100,14 +110,19 @@ __all__ = [
     "ColumnID",
     "ColumnRow",
     "ColumnSelector",
+    "CosineKernel",
     "GaussianKernel",
     "GaussianSketch",
     "InterpolativeDecomposition",
     "InverseStatus",
     "KernelMatrix",
+    "LaplaceKernel",
+    "MaternKernel",
+    "NumbaKernel",
     "Nystrom",
     "NystromFeatures",
     "PairStatus",
+    "PolynomialKernel",
     "PseudoInverse",
     "RowID",
     "SparseStack",

@@ -20,11 +20,15 @@ def lowrank() -> dict[str, np.ndarray]:
     f = lr.column_id(A, rank=6, rng=7, workers=2)
     g = lr.cur(np.asfortranarray(A), rank=6, rng=7, workers=2)
     K = lr.nystrom(lr.GaussianKernel(bandwidth=1.5), X, rank=20, rng=7, workers=2)
+    P = rng.standard_normal((50, 40))
+    P[1] = P[0]  # a pair that a product of matrices would not resolve
+    kernels = {"wide": (lr.LaplaceKernel(5.0), P), "flat": (lr.PolynomialKernel(2), P[:, :3])}
     S = scipy.sparse.random(2000, 900, density=0.02, rng=np.random.default_rng(20265), format="csr")
     found = {
         f"sparse {kind}": lr.column_id(getattr(S, f"to{kind}")(), rank=9, rng=7).indices for kind in ("csr", "csc")
     }
     found |= {"id": f.to_dense(), "cur": g.to_dense(), "nystrom": K.factor}
+    found |= {f"kernel {name}": kernel(X, X) for name, (kernel, X) in kernels.items()}
     for name in sorted(lr.SELECTIONS):
         if name not in ("given", "auto"):
             found[f"select {name}"] = lr.select_columns(A, 6, method=name, rng=7)

@@ -2,23 +2,31 @@
 
 from lowrank._checks import check_array
 
+from .angular import CosineKernel, PolynomialKernel
 from .base import Operand
 from .blocked import Blocked, Mapped
 from .dask import Dask
 from .dense import Dense
-from .kernel import GaussianKernel, KernelMatrix
+from .kernel import KernelMatrix
+from .numba_kernel import NumbaKernel
 from .operator import Operator
+from .radial import GaussianKernel, LaplaceKernel, MaternKernel
 from .sparse import Sparse
 
 __all__ = [
     "Blocked",
+    "CosineKernel",
     "Dask",
     "Dense",
     "GaussianKernel",
     "KernelMatrix",
+    "LaplaceKernel",
     "Mapped",
+    "MaternKernel",
+    "NumbaKernel",
     "Operand",
     "Operator",
+    "PolynomialKernel",
     "Sparse",
     "as_operand",
 ]

@@ -1,55 +1,18 @@
 """Kernel matrices: entries are made from points when they are asked for, and the matrix is never stored."""
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from lowrank._threads import blas_threads, thread_map
 
+from .angular import PolynomialKernel
 from .base import Counter, Operand
+from .entry_function import EntryMatrix
+from .numba_kernel import NumbaKernel, of_pairs
+from .point_kernel import Evaluator, PointKernel
 
 HIGH = 2048  # rows of the matrix that a thread makes at a time
-
-
-@dataclass(frozen=True)
-class GaussianKernel:
-    r"""The Gaussian kernel, ``K(p, q) = exp(-|p - q|^2 / (2 bandwidth^2))``.
-
-    Parameters
-    ----------
-    bandwidth : positive float, in the unit of the points.
-
-    Raises
-    ------
-    ValueError
-        If the bandwidth is not positive and finite.
-
-    Complexity
-    ----------
-    ``kernel(P, Q)`` costs one GEMM of (p, dim + 2) with (dim + 2, q) and one exponential an entry.
-
-    Examples
-    --------
-    >>> import numpy as np, lowrank as lr
-    >>> kernel = lr.GaussianKernel(bandwidth=2.0)
-    >>> np.round(kernel(np.array([[0.0], [2.0]]), np.array([[0.0]])), 4)
-    array([[1.    ],
-           [0.6065]])
-    """
-
-    bandwidth: float
-
-    def __post_init__(self):
-        if not (isinstance(self.bandwidth, (int, float, np.integer, np.floating)) and 0 < self.bandwidth < math.inf):
-            raise ValueError(f"bandwidth={self.bandwidth!r} is not a positive finite number")
-
-    def __call__(self, P: np.ndarray, Q: np.ndarray) -> np.ndarray:
-        return KernelMatrix(self, P, Q).entries(np.arange(len(P)), np.arange(len(Q)))
-
-    def diagonal(self, P: np.ndarray) -> np.ndarray:
-        return np.ones(len(P))
 
 
 class KernelMatrix(Operand):
@@ -57,7 +20,9 @@ class KernelMatrix(Operand):
 
     Parameters
     ----------
-    kernel : GaussianKernel, or a callable ``kernel(P, Q) -> (len(P), len(Q))`` on blocks of points.
+    kernel : `GaussianKernel`, `LaplaceKernel`, `MaternKernel`, `PolynomialKernel`, `CosineKernel`, `NumbaKernel` (or a
+        function ``k(x, y) -> float`` compiled by numba), or a callable ``kernel(P, Q) -> (len(P), len(Q))`` on blocks
+        of points, which several threads may call at the same time.
     X : (m, dim) array of real points.
     Y : (n, dim) array of real points, or None for the square matrix of X with itself.
 
@@ -92,9 +57,32 @@ class KernelMatrix(Operand):
         self.shape = len(self.X), len(self.Y)
         self.dtype = np.result_type(self.X.dtype, self.Y.dtype)
         self.counter, self.notes = Counter(), tuple(dict.fromkeys((*notes, *more)))
-        self._fused = isinstance(kernel, GaussianKernel) and self._prepare(kernel.bandwidth)
-        if not isinstance(kernel, GaussianKernel):
+        self._evaluator = None
+        if isinstance(kernel, PointKernel):
+            self._evaluator = Evaluator(kernel, self.X, None if Y is None else self.Y)
+        else:
+            if min(self.shape) and of_pairs(kernel, self.X[0], self.Y[0]):
+                self.kernel = NumbaKernel(kernel)
             self.dtype = self._probe_dtype()
+
+    @classmethod
+    def from_entries(cls, function: Callable, shape: tuple[int, int], *, dtype=None) -> EntryMatrix:
+        """The matrix of ``function(I, J) -> (len(I), len(J))``, blocks of entries by row and column numbers.
+
+        Parameters
+        ----------
+        function : takes two one-dimensional integer arrays; several threads may call it at the same time.
+        shape : (m, n).
+        dtype : of the entries; None means that of ``function([0], [0])``, float64 for integers.
+
+        Examples
+        --------
+        >>> import numpy as np, lowrank as lr
+        >>> A = lr.KernelMatrix.from_entries(lambda I, J: 1 / (1.0 + np.add.outer(I, J)), (90, 60))
+        >>> bool(lr.column_id(A, rank=8, rng=7).certificate.estimate < 1e-6)
+        True
+        """
+        return EntryMatrix(function, shape, dtype)
 
     def _probe_dtype(self) -> np.dtype:
         """The dtype that a user's kernel returns, and a check of the shape that it returns."""
@@ -104,25 +92,6 @@ class KernelMatrix(Operand):
         if block.dtype.kind not in "fc" or block.dtype.itemsize < 4:
             return np.dtype(np.float64)
         return block.dtype
-
-    def _prepare(self, bandwidth: float) -> bool:
-        """Rows [x, -|x|^2/2, 1] and [y, 1, -|y|^2/2], whose product is the exponent -|x - y|^2 / 2.
-
-        The sum cancels, so it is used only while eps max|x|^2 stays below 1e-10; further out, differences are formed.
-        """
-        center = self.Y.mean(axis=0, dtype=np.float64) if len(self.Y) else 0.0
-        with np.errstate(over="ignore", invalid="ignore"):
-            x = (self.X.astype(np.float64) - center) / bandwidth
-            y = x if self.square else (self.Y.astype(np.float64) - center) / bandwidth
-            xx, yy = np.einsum("ij,ij->i", x, x), np.einsum("ij,ij->i", y, y)
-            spread = max(xx.max(initial=0.0), yy.max(initial=0.0)) * np.finfo(float).eps
-        self._scale = bandwidth
-        if not spread < 1e-10:
-            return False
-        ones = np.ones((1, 1))
-        self._left = np.hstack([x, -0.5 * xx[:, None], np.broadcast_to(ones, (len(x), 1))])
-        self._right = np.hstack([y, np.broadcast_to(ones, (len(y), 1)), -0.5 * yy[:, None]])
-        return True
 
     @classmethod
     def accepts(cls, A) -> bool:
@@ -134,7 +103,7 @@ class KernelMatrix(Operand):
 
     @property
     def T(self) -> "Operand":
-        return _Transposed(self)
+        return Transposed(self)
 
     def _call(self, P: np.ndarray, Q: np.ndarray) -> np.ndarray:
         block = np.asarray(self.kernel(P, Q))
@@ -146,40 +115,18 @@ class KernelMatrix(Operand):
         return block
 
     def _fill(self, rows, columns, out: np.ndarray) -> None:
-        if self._fused:
-            self._fill_fused(rows, columns, out)
-        elif isinstance(self.kernel, GaussianKernel):
-            from scipy.spatial.distance import cdist
-
-            P, Q = (Z[at].astype(np.float64) / self._scale for Z, at in ((self.X, rows), (self.Y, columns)))
-            np.copyto(out, np.exp(-0.5 * cdist(P, Q, "sqeuclidean")), casting="same_kind")
+        if self._evaluator is not None:
+            self._evaluator.fill(rows, columns, out)
+            if isinstance(self.kernel, PolynomialKernel):
+                self._check(out)
         else:
             block = self._call(self.X[rows], self.Y[columns])
-            if not np.isfinite(block).all():
-                raise ValueError("the kernel returned NaN or inf; a kernel must be finite at every pair of points")
+            self._check(block)
             np.copyto(out, block, casting="same_kind")
 
-    def _fill_fused(self, rows, columns, out: np.ndarray) -> None:
-        """One GEMM and one exponential, in blocks of columns that stay in cache, straight into `out`.
-
-        Floor: 2 (dim + 2) flops and one exponential (about 1 ns) an entry; the block is touched three times in L2.
-        """
-        if abs(out.strides[0]) < abs(out.strides[1]):  # column-major: the same entries, in the order that out has
-            left, right, out = self._right[columns], self._left[rows], out.T
-        else:
-            left, right = self._left[rows], self._right[columns]
-        high = max(1, min(1024, (1 << 17) // max(1, len(left))))
-        direct = out.dtype == np.float64
-        work = None if direct else np.empty((len(left), min(high, len(right))))
-        for j in range(0, len(right), high):
-            stop = min(j + high, len(right))
-            block = out[:, j:stop] if work is None else work[:, : stop - j]
-            np.matmul(left, right[j:stop].T, out=block)
-            np.minimum(block, 0.0, out=block)
-            with np.errstate(under="ignore"):
-                np.exp(block, out=block)
-                if not direct:
-                    np.copyto(out[:, j:stop], block, casting="same_kind")
+    def _check(self, block: np.ndarray) -> None:
+        if not np.isfinite(block).all():
+            raise ValueError("the kernel returned NaN or inf; a kernel must be finite at every pair of points")
 
     def _columns(self, J: np.ndarray, workers: int) -> np.ndarray:
         m = self.shape[0]
@@ -194,21 +141,23 @@ class KernelMatrix(Operand):
         return out
 
     def diagonal(self) -> np.ndarray:
-        """From the kernel's own ``diagonal(P)`` where it has one, else from blocks of 8 x 8."""
+        """From the kernel's own ``diagonal(P)`` where it has one and X is Y, else from blocks of 8 x 8."""
         own = getattr(self.kernel, "diagonal", None)
-        n = len(self.X)
-        if own is not None:
+        n = min(self.shape)
+        if own is not None and self.square:
             self._served(n)
             return np.asarray(own(self.X)).astype(self.dtype)
         out = np.empty(n, dtype=self.dtype)
         for i in range(0, n, 8):
             stop = min(i + 8, n)
-            out[i:stop] = np.diagonal(self._call(self.X[i:stop], self.Y[i:stop]))
+            block = np.empty((stop - i, stop - i), dtype=self.dtype)
+            self._fill(slice(i, stop), slice(i, stop), block)
+            out[i:stop] = np.diagonal(block)
             self._served((stop - i) ** 2)
         return out
 
 
-class _Transposed(Operand):
+class Transposed(Operand):
     """The transpose of an operand that only knows how to fill blocks."""
 
     def __init__(self, base: Operand):
