@@ -239,7 +239,7 @@ class Running:
         plans = [self._plan(*panel) for panel in panels]
 
         def strip(j: int) -> None:
-            from lowrank._kernels import gather_signed
+            from lowrank._kernels import add_products, gather_signed
 
             stop = min(j + STRIP, columns.stop)
             left, right = self.parts * j, self.parts * stop
@@ -251,7 +251,7 @@ class Running:
                 np.copyto(buffer[:high, : stop - j], part)
                 gather_signed(flat, high, right - left, starts, members, signs, self.Y, left, self.norms)
                 if len(omega):
-                    self.W[:, left:right] += omega @ flat[:high, : right - left]
+                    add_products(flat, high, right - left, omega, self.W, left)
             self.spare.put(buffer)
 
         thread_map(strip, range(columns.start, columns.stop, STRIP), self.workers)

@@ -10,6 +10,7 @@ from lowrank._threads import blas_threads, thread_map
 from .base import Counter, Operand
 
 FLOATS = tuple(np.dtype(code) for code in ("f4", "f8", "c8", "c16"))
+STRIPE = 1536  # bytes of a row that stay in L2, times 1024, while a tile is summed up
 STRIP = 512  # columns of a product that a thread makes at a time
 HIGH = 4096  # rows that it reads at a time, so that a copy of what is not stored by rows stays small
 _CONVERTED: dict[str, type] = {"i": np.float64, "u": np.float64, "b": np.float64}
@@ -46,7 +47,8 @@ class Dense(Operand):
         self.A, self.shape, self.dtype = A, A.shape, A.dtype
         self.counter, self.notes = counter or Counter(), notes
         by_rows = abs(A.strides[1]) <= abs(A.strides[0])
-        self.tile = (1024, 1024) if by_rows else (1024, 64)  # measured: packing a column-major tile wants a narrow one
+        stripe = STRIPE // np.dtype(dtype).type(0).real.itemsize
+        self.tile = (1024, stripe) if by_rows else (1024, 64)  # measured: column-major tiles want to be narrow
 
     @classmethod
     def accepts(cls, A) -> bool:
