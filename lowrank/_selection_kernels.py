@@ -61,3 +61,31 @@ def deflate(E, q, along, gathered):
         for a in range(d):
             row[a] -= c * q[a]
             gathered[a] += row[a] * back
+
+
+@kernel(fastmath=FLAGS)
+def downdate(E, pivot, along, weight, error):
+    """One step of Osinsky's rule: take the pivot's share out of every column of the residual, and score it anew.
+
+    ``weight[j] -= |along[j]|^2``, ``E[j] -= E[pivot] along[j] / along[pivot]``, ``error[j] = ||E[j]||^2``.
+
+    E : (n, r), one column of the residual in each row;  along : (n,);  weight, error : (n,) float64.
+
+    Floor: n r numbers read and written once, 4 n r flops: 0.06 ms for 2000 columns of 64 numbers, which stay in L2.
+    In numpy the same is six passes and a temporary of n r numbers.
+    """
+    n, r = E.shape
+    gone = E[pivot].copy()
+    inverse = 1.0 / along[pivot]
+    for j in range(n):
+        c = along[j]
+        w = weight[j] - (c.real * c.real + c.imag * c.imag)
+        weight[j] = w if w > 0.0 else 0.0
+        share = c * inverse
+        row = E[j]
+        total = 0.0
+        for a in range(r):
+            x = row[a] - share * gone[a]
+            row[a] = x
+            total += x.real * x.real + x.imag * x.imag
+        error[j] = total

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from .selection.working import working
 from .sketching import check_sketch
 from .tolerance import Growing, columns_within
 
-FLAT = 0.7  # relative error above which sketched coefficients are replaced by exact ones
+FLAT = 0.9  # relative error above which sketched coefficients are replaced by exact ones
 SPARE = 16  # rows of a sketch beyond k that selections compress away
 GROWN = 50.0  # a coefficient this large means that the columns were chosen badly
 
@@ -176,6 +177,16 @@ def decompose(operand: Operand, rank, tol, norm, quality, selection, indices, sk
     before = operand.entries_read
     choices: list[str] = []
     sparse = isinstance(operand, Sparse) and tol is None
+    C: Any = None
+
+    def exactly(start: FirstPass, J: np.ndarray, workers: int) -> tuple[np.ndarray, np.ndarray]:
+        """Independent ones of the columns J, and all columns of A itself expressed by them."""
+        nonlocal C
+        with blas_threads(1):
+            J = J[coef.independent(start.sketch.Y[:, J])[0]]
+        C = operand.keep_columns(J, workers=workers)
+        return J, _exactly(start, C, J, workers)
+
     # Small products would wake BLAS's own threads, which then spin for tens of milliseconds on the cores that our pool
     # needs for the next pass over A: 168 against 110 ms for calls in a row on two cores.
     with blas_threads(1), reporting(progress, 4, "stage", operand) as report:
@@ -185,26 +196,29 @@ def decompose(operand: Operand, rank, tol, norm, quality, selection, indices, sk
             start = first_pass(operand, k, generator, probes=PROBES, workers=workers, height=height, sketch=sketch)
             sparse = sparse and not start.exact
             report(1)
-            express = _sparse_coefficients if sparse else _coefficients
-            J, Z, method, status = choose_columns(start, k, selection, indices, workers, choices, express)
+            exact = sparse or (quality == "best" and not start.exact)
+            express = _sparse_coefficients if sparse else exactly if exact else _coefficients
+            J, Z, method, status = choose_columns(
+                start, k, selection, indices, workers, choices, express, careful=quality == "best"
+            )
         else:
             growing = Growing(operand, generator, workers, sketch, norm)
             report(1)
             found = columns_within(growing, tol, selection, choices)
             start, J, Z, method, status = growing.start, found.J, found.Z, found.method, found.status
+            exact = False
         report(2)
-        C = operand.keep_columns(J, workers=workers)
+        if C is None:
+            C = operand.keep_columns(J, workers=workers)
         report(3)
         certificate = _certify(start, J, Z)
-        if sparse and len(J):
-            choices.append("exact coefficients, by products of sparse matrices")
+        if exact and len(J):
+            how = "by products of sparse matrices" if sparse else "from a second pass over A"
+            choices.append(f"exact coefficients, {how}")
         elif not start.exact and len(J) and (quality == "best" or certificate.interval[1] > FLAT):
             if quality == "fast" and status is Status.RANK_REACHED:
                 status = Status.REPAIRED
-            scale = getattr(start.operand, "factor", 1.0)
-            scaled = dense(C if scale == 1.0 else C * C.dtype.type(scale))
-            Z = coef.exact(scaled, start.sketch.Y[:, J], start.operand, workers=workers)
-            Z[:, J] = np.eye(len(J), dtype=Z.dtype)
+            Z = _exactly(start, C, J, workers)
             certificate = _certify(start, J, Z)
             choices.append("exact coefficients, from a second pass over A")
         else:
@@ -225,7 +239,8 @@ def decompose(operand: Operand, rank, tol, norm, quality, selection, indices, sk
 
 
 def choose_columns(
-    start: FirstPass, k: int, selection: str, indices, workers: int, choices: list[str], express=None
+    start: FirstPass, k: int, selection: str, indices, workers: int, choices: list[str], express=None,
+    careful: bool = False,
 ):  # fmt: skip
     """Columns and coefficients: (J, Z, name of the rule, status); appends to `choices` what was decided.
 
@@ -236,7 +251,7 @@ def choose_columns(
     if start.sketch.squared_norm == 0.0 or k == 0:
         status = Status.EMPTY if k == 0 or Y.size == 0 else Status.ZERO
         return np.empty(0, np.int64), np.empty((0, Y.shape[1]), Y.dtype), selection, status
-    choice = run_selection(selection, start.candidates(k, indices))
+    choice = run_selection(selection, start.candidates(k, indices, careful))
     J, Z = express(start, choice.indices, workers)
     reason = choice.reason
     if selection == "auto" and choice.method != "osinsky" and np.abs(Z).max(initial=0.0) > GROWN:
@@ -262,6 +277,15 @@ def _coefficients(start: FirstPass, J: np.ndarray, workers: int) -> tuple[np.nda
     Z = coef.solve(Q, R, Y, workers=workers)
     Z[:, J] = np.eye(len(J), dtype=Z.dtype)
     return J, Z
+
+
+def _exactly(start: FirstPass, C, J: np.ndarray, workers: int) -> np.ndarray:
+    """``C^+ A`` by a second pass, with an identity at J."""
+    factor = getattr(start.operand, "factor", 1.0)
+    scaled = dense(C if factor == 1.0 else C * C.dtype.type(factor))
+    Z = coef.exact(scaled, start.sketch.Y[:, J], start.operand, workers=workers)
+    Z[:, J] = np.eye(len(J), dtype=Z.dtype)
+    return Z
 
 
 def _sparse_coefficients(start: FirstPass, J: np.ndarray, workers: int) -> tuple[np.ndarray, np.ndarray]:

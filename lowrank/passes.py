@@ -33,10 +33,10 @@ class FirstPass:
             return "A itself"
         return f"a {self.embedding.name} sketch of {len(self.sketch.Y)} rows"
 
-    def candidates(self, k: int, indices: np.ndarray | None = None) -> "Candidates":
+    def candidates(self, k: int, indices: np.ndarray | None = None, careful: bool = False) -> "Candidates":
         from .selection.base import Candidates
 
-        return Candidates(self.sketch.Y, self.sketch.squared_norms, k, self.rng, self.exact, indices)
+        return Candidates(self.sketch.Y, self.sketch.squared_norms, k, self.rng, self.exact, indices, careful)
 
 
 def squared_norms(A: np.ndarray) -> np.ndarray:

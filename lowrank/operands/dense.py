@@ -83,7 +83,7 @@ class Dense(Operand):
 
     def _rmatmat(self, X: np.ndarray, workers: int) -> np.ndarray:
         # strips on our own threads: BLAS's own spin, and cost ten times as much where cores are shared
-        left = np.ascontiguousarray(X.conj().T)
+        left = np.ascontiguousarray(X if X.dtype.kind == "f" else X.conj()).T  # BLAS reads either order
         out = np.zeros((left.shape[0], self.shape[1]), dtype=np.result_type(left, self.A))
         by_rows = self.A.strides[1] == self.A.itemsize
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import osinsky
+from . import osinsky, qr
 from .base import Candidates, Choice, Selection, numerical_rank
 from .lu import pivots
 
@@ -23,6 +23,9 @@ def choose(candidates: Candidates) -> Choice:
         middle = (k - part) // 2
         fall = float(np.exp(size[middle : middle + part].mean() - size[-part:].mean()))
         if fall <= FAST:
+            if candidates.careful:
+                chosen = qr.choose(candidates)
+                return Choice(chosen.indices, "qr", "beside the second pass over A, pivoted QR costs little")
             return Choice(
                 order, "lu", f"the pivots fall only {fall:.2g}-fold over the second half, where rules differ little"
             )

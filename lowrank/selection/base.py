@@ -13,7 +13,8 @@ class Candidates:
     """A sketch of the matrix from which `k` columns are to be chosen.
 
     Y : (d, n) sketch S A, or A itself where `exact`;  squared_norms : (n,) of A's columns, exact;  k : columns wanted;
-    indices : the user's own choice, for ``given``.
+    indices : the user's own choice, for ``given``;  careful : a second pass over A follows, beside which a better rule
+    costs little.
     """
 
     Y: np.ndarray
@@ -22,6 +23,7 @@ class Candidates:
     rng: np.random.Generator
     exact: bool = False
     indices: np.ndarray | None = None
+    careful: bool = False
 
     def compressed(self, rows: int) -> np.ndarray:
         """About `rows` signed sums of all rows of Y, as a new C-ordered array.

@@ -9,6 +9,11 @@ from .base import Candidates, Choice, Selection, numerical_rank
 WITNESSES = 64  # rows that stand for the residual; norms of its columns are then known to about 18 %
 
 
+def squared_norms(E: np.ndarray, axis: int) -> np.ndarray:
+    """Squared Euclidean norms of the rows (axis 1) or columns (axis 0)."""
+    return np.einsum("ij,ij->i" if axis == 1 else "ij,ij->j", E, E.conj()).real
+
+
 def basis(Y: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Leading right singular vectors of Y as an (n, r) array, r <= k the numerical rank, and all singular values."""
     if Y.shape[1] <= Y.shape[0]:
@@ -23,24 +28,27 @@ def greedy(V: np.ndarray, E: np.ndarray, noise: float = 0.0) -> np.ndarray:
     """Indices that keep ``||E_J V_J^-T||_F`` small, one for each column of V.
 
     V : (n, k), orthonormal columns spanning the leading row space;  E : (r, n), a sketch of the residual A - A V V^*,
-    overwritten;  noise : squared norm of a column of E that is only rounding, so that on data of exact rank the column
+    in any order;  noise : squared norm of a column of E that is only rounding, so that on data of exact rank the column
     with the largest weight is taken.  Osinsky (2023), algorithm 1, in the form of Cortinovis and Kressner (2024),
     algorithm 3.
 
     Each step multiplies the squared error by at most (1 + 1/(k - t)), and the product of these factors is k + 1.
-    Cost 2 n k^2 + 4 r n k flops.
+    Cost 2 n k^2 + 4 r n k flops; for n = 2000, k = 200 half of the time goes into reading V once a step.
     """
+    from lowrank._selection_kernels import downdate
+
     n, k = V.shape
     U = np.zeros((k, k), dtype=V.dtype)  # orthonormal directions already used, one a row
-    weight = np.einsum("ij,ij->i", V, V.conj()).real  # squared norms of the rows of V off these directions
+    weight = squared_norms(V, 1)  # squared norms of the rows of V off these directions
     alive = np.ones(n, dtype=bool)
     order = np.empty(k, dtype=np.int64)
     tiny = 64 * np.finfo(weight.dtype).eps  # what is left of a copy of a chosen column; the largest is at least 1/n
+    rest = np.ascontiguousarray(E.T)
+    error = squared_norms(rest, 1)
     for t in range(k):
-        error = np.einsum("ij,ij->j", E, E.conj()).real + noise
         # step 3: the column with the least error per unit of what it explains
         usable = alive & (weight > tiny)
-        score = np.where(usable, error / np.where(usable, weight, 1.0), np.inf)
+        score = np.where(usable, (error + noise) / np.where(usable, weight, 1.0), np.inf)
         best = score.min()
         ties = score <= best * (1 + tiny)
         j = int(np.where(ties, weight, -1.0).argmax())
@@ -50,9 +58,7 @@ def greedy(V: np.ndarray, E: np.ndarray, noise: float = 0.0) -> np.ndarray:
             u -= (U[:t].conj() @ u) @ U[:t]
         u /= np.linalg.norm(u)
         U[t] = u
-        along = V @ u
-        weight = np.maximum(weight - np.abs(along) ** 2, 0.0)  # step 5: down-date weights and residual
-        E -= np.multiply.outer(E[:, j], along / along[j])
+        downdate(rest, j, V @ u, weight, error)  # step 5: down-date weights and residual
     return order
 
 

@@ -5,6 +5,7 @@ from scipy.linalg import qr
 
 from .base import Candidates
 from .osinsky import basis
+from .osinsky import squared_norms as squared_norms
 
 
 def working(Y: np.ndarray) -> np.ndarray:
@@ -34,11 +35,6 @@ def leading(candidates: Candidates) -> np.ndarray:
     if min(candidates.k, *candidates.Y.shape) == 0:
         return np.empty((candidates.Y.shape[1], 0))
     return basis(reduced(candidates), candidates.k)[0]
-
-
-def squared_norms(E: np.ndarray, axis: int) -> np.ndarray:
-    """Squared Euclidean norms of the rows (axis 1) or columns (axis 0)."""
-    return np.einsum("ij,ij->i" if axis == 1 else "ij,ij->j", E, E.conj()).real
 
 
 def pivoted_qr(E: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -86,7 +86,7 @@ class SparseStack(Embedding):
         `tile` = (rows, columns) of a panel, (1024, 1024) unless said, and `workers` change the time only: every sum
         runs over the rows of A in ascending order, and panels are cut at the same rows.
         """
-        from lowrank._kernels import gather_signed
+        from lowrank._kernels import add_products, gather_signed
 
         m = self.shape[1]
         dtype = np.dtype(dtype)
@@ -112,7 +112,7 @@ class SparseStack(Embedding):
                 fill(where, slice(j, stop), buffer[:high, : stop - j])
                 gather_signed(flat, high, right - left, starts, members, signs, Y, left, norms)
                 if p:
-                    W[:, left:right] += omega[step] @ flat[:high, : right - left]
+                    add_products(flat, high, right - left, omega[step], W, left)
 
         with blas_threads(1), np.errstate(over="ignore", invalid="ignore"):  # non-finite sums are judged by the caller
             thread_map(strip, range(0, n, width), workers)
