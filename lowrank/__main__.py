@@ -233,19 +233,19 @@ def _info(given: argparse.Namespace) -> dict:
 
 
 def _next(given: argparse.Namespace, found: Any, shape: tuple[int, int]) -> str:
-    """The command that fits the spectrum."""
+    """The command that fits the spectrum, with the reason as a comment of the shell."""
     call = f"python -m lowrank {{}} {given.file}" + (f" --key {given.key}" if given.key else "")
     if min(shape) == 0 or found.norm == 0:
         return "nothing: the matrix is empty or zero"
     command = "nystrom" if found.semidefinite else "id"
     if found.rank is not None and found.rank < min(shape) // 2:
-        return call.format(command) + f" --rank {max(1, found.rank)}   (its numerical rank)"
+        return call.format(command) + f" --rank {max(1, found.rank)}  # its numerical rank"
     for tol in (0.001, 0.01, 0.1):
         k = found.ranks[tol]
         if k is not None and k < min(shape) // 2:
             wanted = f"--rank {max(1, k)}" if command == "nystrom" else f"--tol {tol:g}"
-            return call.format(command) + f" {wanted}   (about {k} of {min(shape)} for an error of {tol:g})"
-    return call.format(command) + f" --rank {max(1, min(shape) // 10)}   (the spectrum is flat: expect little)"
+            return call.format(command) + f" {wanted}  # about {k} of {min(shape)} for an error of {tol:g}"
+    return call.format(command) + f" --rank {max(1, min(shape) // 10)}  # the spectrum is flat: expect little"
 
 
 _COMMANDS = {"id": _id, "cur": _cur, "nystrom": _nystrom, "info": _info}

@@ -50,14 +50,18 @@ def survey(A: Any, *, rng=None, workers: int | None = None) -> Survey:
     factor = float(getattr(start.operand, "factor", 1.0))
     Y, total = start.sketch.Y, start.sketch.squared_norm
     with blas_threads(1):
-        _, s, Vh = np.linalg.svd(Y.astype(np.result_type(Y, np.float64)), full_matrices=False)
+        wide = Y.astype(np.result_type(Y, np.float64))
+        # an SVD of R alone, because n is often much larger than the sketch is high
+        R: Any = np.linalg.qr(wide.conj().T, mode="r")
+        U, s, _ = np.linalg.svd(R.conj().T, full_matrices=False)
     seen = len(s) if start.exact else k  # beyond, the sketch's own tail is not A's
     spectral = 0.0
     with np.errstate(over="ignore"):
         norm = float(np.sqrt(total) / factor)
         if len(s) and total > 0:
-            leading = start.operand.matmat(Vh[:5].conj().T.astype(operand.dtype), workers=resolve_workers(workers))
-            spectral = float(np.linalg.norm(leading, 2) / factor)
+            top = s[:5] > 1e-6 * s[0]
+            V = (wide.conj().T @ U[:, :5][:, top] / s[:5][top]).astype(operand.dtype)
+            spectral = float(np.linalg.norm(start.operand.matmat(V, workers=resolve_workers(workers)), 2) / factor)
     if not np.isfinite(norm):
         raise ValueError("the norm of A leaves the range of floating point; scale A first")
     tail = np.sqrt(np.append(np.cumsum(s[::-1] ** 2)[::-1], 0.0))
