@@ -223,9 +223,11 @@ class NystromFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     Parameters
     ----------
     n_components : landmarks, and features; None for 100, or n_samples where these are fewer.
-    kernel : "gaussian"; a callable ``kernel(P, Q)`` on blocks of points, as `lowrank.GaussianKernel`; or "precomputed",
-        where X is the (n_samples, n_samples) kernel matrix in fit and (n_queries, n_samples) in transform.
-    bandwidth : of "gaussian"; None for ``sqrt(n_features * X.var() / 2)``, which is gamma="scale" of scikit-learn.
+    kernel : "gaussian", "laplace" or "matern" (3/2); a callable ``kernel(P, Q)`` on blocks of points, as
+        `lowrank.GaussianKernel`; or "precomputed", where X is the (n_samples, n_samples) kernel matrix in fit and
+        (n_queries, n_samples) in transform.
+    bandwidth : of a kernel by name; None for ``sqrt(n_features * X.var() / 2)``, for "gaussian" what scikit-learn calls
+        gamma="scale".
     landmarks : None to choose; or (k,) indices into the samples of fit, or (k, n_features) points.
     selection : as in `lowrank.nystrom`, where `landmarks` is None.
     random_state : int, RandomState or None.
@@ -305,14 +307,16 @@ class NystromFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         self.normalization_ = np.tril(found.factor[found.landmarks])
 
     def _kernel(self, X: np.ndarray):
-        from .operands import GaussianKernel
+        from .operands import GaussianKernel, LaplaceKernel, MaternKernel
 
         if callable(self.kernel):
             return self.kernel
-        if self.kernel != "gaussian":
-            raise ValueError(f"kernel={self.kernel!r}; pass 'gaussian', 'precomputed' or a callable kernel(P, Q)")
+        known = {"gaussian": GaussianKernel, "laplace": LaplaceKernel, "matern": MaternKernel}
+        if self.kernel not in known:
+            names = ", ".join(map(repr, known))
+            raise ValueError(f"kernel={self.kernel!r}; pass {names}, 'precomputed' or a callable kernel(P, Q)")
         scale = float(np.sqrt(X.shape[1] * X.var(dtype=np.float64) / 2))
-        return GaussianKernel(self.bandwidth if self.bandwidth is not None else scale or 1.0)
+        return known[self.kernel](self.bandwidth if self.bandwidth is not None else scale or 1.0)
 
     def _rank(self, n: int):
         if self.n_components is None:

@@ -176,10 +176,19 @@ def test_bandwidth_follows_the_scale_of_the_data(rng):
     np.testing.assert_allclose(other.transform(1e6 * X), one.transform(X), atol=1e-6)
     assert one.kernel_.bandwidth == pytest.approx(X.var() ** 0.5)
     assert NystromFeatures(random_state=7).fit(np.ones((5, 2))).transform(np.ones((3, 2))).shape == (3, 1)
-    with pytest.raises(ValueError, match="kernel='rbf'; pass 'gaussian', 'precomputed' or a callable"):
+    with pytest.raises(
+        ValueError, match="kernel='rbf'; pass 'gaussian', 'laplace', 'matern', 'precomputed' or a callable"
+    ):
         NystromFeatures(kernel="rbf").fit(X)
     with pytest.warns(UserWarning, match="n_components=90 exceeds n_samples=80, so 80 landmarks"):
         NystromFeatures(90).fit(X)
+
+
+@pytest.mark.parametrize("name, kernel", [("laplace", lr.LaplaceKernel), ("matern", lr.MaternKernel)])
+def test_kernels_by_name(rng, name, kernel):
+    X = rng.standard_normal((60, 2))
+    T = NystromFeatures(60, kernel=name, bandwidth=2.0, random_state=7).fit_transform(X)
+    np.testing.assert_allclose(T @ T.T, kernel(2.0)(X, X), atol=1e-8)
 
 
 def test_in_a_pipeline_a_clone_and_a_pickle(rng):

@@ -103,6 +103,8 @@ def test_nystrom_of_points_and_of_a_matrix(files, capsys):
     assert code == 0
     assert json.loads(out)["landmarks"] == K.landmarks.tolist()
     assert json.loads(out)["kernel"] == "GaussianKernel(bandwidth=2.0)"
+    code, out, _ = run(capsys, "nystrom X.npy --bandwidth 2 --kernel laplace --rank 5 --json")
+    assert json.loads(out)["kernel"] == repr(lr.LaplaceKernel(2.0))
     code, out, _ = run(capsys, "nystrom K.npy --rank 9 --selection uniform")
     assert code == 0
     assert "rank          9" in out
