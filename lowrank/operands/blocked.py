@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lowrank._threads import blas_threads, thread_map
-from lowrank.sketching import Sketch, SparseStack
+from lowrank.sketching import Embedding, Sketch, SparseStack
 
 from .base import Counter, Operand
 from .dense import readable
@@ -119,9 +119,13 @@ class Blocked(Operand):
                 running.add(rows, columns, block)
         return running.result()
 
-    def _rmatmat(self, X: np.ndarray, workers: int) -> np.ndarray:
+    def _sketch_by(self, S: Embedding, probes: np.ndarray | None, workers: int) -> Sketch:
+        norms = np.zeros(self.shape[1])
+        return split(self._rmatmat(stacked(S, probes, self.dtype), workers, norms), S.height, norms)
+
+    def _rmatmat(self, X: np.ndarray, workers: int, norms: np.ndarray | None = None) -> np.ndarray:
         out = np.zeros((self.shape[1], X.shape[1]), dtype=np.result_type(self.dtype, X.dtype))
-        with blas_threads(1):
+        with blas_threads(1), np.errstate(over="ignore", invalid="ignore"):
             for rows, columns, block in self._blocks():
                 left = np.ascontiguousarray(X[rows].conj().T)
 
@@ -131,6 +135,8 @@ class Blocked(Operand):
                     if part.strides[1] != part.itemsize:  # the order of the sums of the array in memory
                         part = np.ascontiguousarray(part)
                     out[at] += (left @ part).conj().T
+                    if norms is not None:
+                        norms[at] += squared_norms(part)
 
                 thread_map(strip, range(columns.start, columns.stop, STRIP), workers)
         return out
@@ -266,6 +272,24 @@ class Running:
     def result(self) -> Sketch:
         Y, W = self.Y.view(self.dtype), self.W.view(self.dtype)
         return Sketch(Y, W, self.norms.reshape(self.n, self.parts).sum(axis=1))
+
+
+def stacked(S: Embedding, probes: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
+    """``[S; probes]^H``, with which one product gives a sketch of any kind: d m numbers, and 2 d flops an entry."""
+    rows = [S.block(0, S.height)] + ([] if probes is None else [probes])
+    return np.concatenate(rows).conj().T.astype(dtype, order="C")
+
+
+def split(product: np.ndarray, height: int, norms: np.ndarray) -> Sketch:
+    """The sketch out of ``A^H [S; probes]^H``."""
+    found = product.conj().T
+    return Sketch(np.ascontiguousarray(found[:height]), np.ascontiguousarray(found[height:]), norms)
+
+
+def squared_norms(block: np.ndarray) -> np.ndarray:
+    """Squared column norms in double precision."""
+    parts = [block.real, block.imag] if block.dtype.kind == "c" else [block]
+    return np.sum([np.einsum("ij,ij->j", part, part, dtype=np.float64) for part in parts], axis=0)
 
 
 def _layout(A: Any, shape: tuple[int, int], itemsize: int, transposed: bool) -> tuple[tuple[int, int], tuple[int, int]]:

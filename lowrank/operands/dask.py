@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from lowrank._threads import blas_threads
-from lowrank.sketching import Sketch, SparseStack
+from lowrank.sketching import Embedding, Sketch, SparseStack
 
 from .base import Counter, Operand
-from .blocked import Running
+from .blocked import Running, split, squared_norms, stacked
 from .dense import readable
 
 FAN = 8  # partial results that one task adds: fixed, so that sums have one order whatever runs when
@@ -104,25 +104,35 @@ class Dask(Operand):
         omega = [dask.delayed(None if probes is None else probes[:, i:e], pure=False) for i, e in rows]
         grid, prepare = self._blocks(), self._prepare()
         strips = [
-            self._summed([part(line[j], stacks[i], omega[i], prepare) for i, line in enumerate(grid)], _add_sketches)
+            self._summed([part(line[j], stacks[i], omega[i], prepare) for i, line in enumerate(grid)], _add_each)
             for j in range(len(grid[0]))
         ]
         found = self._compute(strips)
         return Sketch(*(np.concatenate([strip[i] for strip in found], axis=-1) for i in range(3)))
 
+    def _sketch_by(self, S: Embedding, probes: np.ndarray | None, workers: int) -> Sketch:
+        product, norms = self._product(stacked(S, probes, self.dtype))
+        return split(product, S.height, norms)
+
     def _rmatmat(self, X: np.ndarray, workers: int) -> np.ndarray:
+        return self._product(X)[0]
+
+    def _product(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``A^H X`` and the squared column norms of A."""
         import dask
 
         if 0 in self.shape:
-            return np.zeros((self.shape[1], X.shape[1]), np.result_type(self.dtype, X.dtype))
+            n = self.shape[1]
+            return np.zeros((n, X.shape[1]), np.result_type(self.dtype, X.dtype)), np.zeros(n)
         product = dask.delayed(_adjoint_product, pure=False)
         shares = [dask.delayed(X[i:e], pure=False) for i, e in self._edges(0)]
         grid, prepare = self._blocks(), self._prepare()
         strips = [
-            self._summed([product(line[j], shares[i], prepare) for i, line in enumerate(grid)], _add)
+            self._summed([product(line[j], shares[i], prepare) for i, line in enumerate(grid)], _add_each)
             for j in range(len(grid[0]))
         ]
-        return np.concatenate(self._compute(strips), axis=0)
+        found = self._compute(strips)
+        return np.concatenate([strip[0] for strip in found]), np.concatenate([strip[1] for strip in found])
 
     def _take(self, rows: Any, columns: Any) -> np.ndarray:
         part = self.A
@@ -194,9 +204,9 @@ def _part(block: Any, stack: SparseStack, omega: np.ndarray | None, prepare: _Pr
     return found.Y, found.W, found.squared_norms
 
 
-def _add_sketches(parts: list[tuple]) -> tuple:
+def _add_each(parts: list[tuple]) -> tuple:
     with np.errstate(over="ignore", invalid="ignore"):
-        return tuple(_add([part[i] for part in parts]) for i in range(3))
+        return tuple(_add([part[i] for part in parts]) for i in range(len(parts[0])))
 
 
 def _add(parts: list[np.ndarray]) -> np.ndarray:
@@ -206,8 +216,10 @@ def _add(parts: list[np.ndarray]) -> np.ndarray:
     return total
 
 
-def _adjoint_product(block: Any, X: np.ndarray, prepare: _Prepared) -> np.ndarray:
-    return prepare(block).conj().T @ X
+def _adjoint_product(block: Any, X: np.ndarray, prepare: _Prepared) -> tuple[np.ndarray, np.ndarray]:
+    block = prepare(block)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return block.conj().T @ X, squared_norms(block)
 
 
 def _look(block: Any, i: int, j: int, prepare: _Prepared) -> tuple:

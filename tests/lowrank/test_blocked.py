@@ -327,3 +327,15 @@ def test_a_view_without_the_map_is_an_array(tmp_path, rng):
     assert isinstance(as_operand(np.asarray(A)), Dense)
     assert isinstance(as_operand(A[3:, ::2]), Mapped)
     assert isinstance(as_operand(A + 0.0), (Dense, Mapped))
+
+
+@pytest.mark.parametrize("sketch", ["gaussian", "trigonometric"])
+def test_other_sketches_take_one_pass_too(rng, sketch):
+    A = low_rank(rng)
+    f, g = (
+        lr.column_id(Slices(A, (700, 150)), rank=20, rng=7, sketch=sketch),
+        lr.column_id(A, rank=20, rng=7, sketch=sketch),
+    )
+    np.testing.assert_array_equal(f.indices, g.indices)
+    np.testing.assert_allclose(f.coefficients, g.coefficients, atol=1e-8)
+    assert f.entries_read == g.entries_read

@@ -166,3 +166,15 @@ def test_the_lazy_part_is_the_kept_part(rng):
     np.testing.assert_array_equal(A[:, f.indices].compute(), f.C)
     assert f.relative_error(A) == pytest.approx(f.certificate.estimate, rel=0.5)
     assert lr.certify(A, f, rng=8).estimate == pytest.approx(f.certificate.estimate, rel=0.5)
+
+
+@pytest.mark.parametrize("sketch", ["gaussian", "trigonometric"])
+def test_other_sketches_take_one_pass_too(rng, sketch):
+    A = low_rank(rng)
+    f, g = (
+        lr.column_id(da.from_array(A, chunks=(128, 50)), rank=20, rng=7, sketch=sketch),
+        lr.column_id(A, rank=20, rng=7, sketch=sketch),
+    )
+    np.testing.assert_array_equal(f.indices, g.indices)
+    np.testing.assert_allclose(f.coefficients, g.coefficients, atol=1e-8)
+    assert f.entries_read == g.entries_read
