@@ -10,6 +10,7 @@ from ._lazy import attach
 if TYPE_CHECKING:
     from . import gallery as gallery
     from . import testing as testing
+    from .batch import Batch as Batch
     from .certificate import Certificate as Certificate
     from .certificate import certify as certify
     from .column_row import ColumnRow as ColumnRow
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "Batch": "batch",
     "CUR": "cur",
     "CURTransformer": "estimators",
     "Certificate": "certificate",
@@ -105,6 +107,7 @@ __all__ = [
     "CUR",
     "SELECTIONS",
     "SKETCHES",
+    "Batch",
     "CURTransformer",
     "Certificate",
     "ColumnID",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._checks import check_array, check_norm
+from ._tensors import takes_tensors
 from ._threads import resolve_workers
 from .operands import as_operand
 
@@ -93,6 +94,7 @@ def degrees(gram: np.ndarray) -> float:
     return min(float(p * max(1.0, above / below * np.exp(-error))), 1e6)
 
 
+@takes_tensors
 def certify(A, approximation, *, probes=10, norm="fro", rng=None, workers=None) -> Certificate:
     r"""Estimate the relative error of any approximation of `A`, with an interval.
 

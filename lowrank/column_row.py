@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._checks import check_choice
+from ._tensors import takes_tensors
 from .certificate import Certificate, from_residuals
 from .pairs import Pairs, greedy, leverage_odds, norm_odds
 from .results import Product, Record
@@ -66,6 +67,7 @@ class ColumnRow(Product):
         return [f"product of {m} x n and n x {p}, {self.dtype}, from {self.rank} pairs", *self.record.lines()]
 
 
+@takes_tensors
 def cr(X, Y, rank, *, method="norm", weights="none", rng=None) -> ColumnRow:
     r"""Approximate the product `X Y` by `rank` of its n column-row pairs.
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from . import coefficients as coef
 from ._checks import check_choice, check_indices, check_method, check_norm, check_rank, check_tol
 from ._progress import reporting
+from ._tensors import identity, solve_triangular, takes_tensors
 from ._threads import blas_threads, resolve_workers
 from .certificate import Certificate, from_residuals, spectral
 from .interpolative import FLAT, choose_columns
@@ -48,16 +48,16 @@ class Core(LinearResult):
         return self.M.dtype
 
     def _matmat(self, X):
-        inner = solve_triangular(self.Q, X, trans=2, check_finite=False) if len(self.Q) else X
-        return solve_triangular(self.P, self.M @ inner, check_finite=False) if len(self.P) else self.M @ inner
+        inner = solve_triangular(self.Q, X, trans=2) if len(self.Q) else X
+        return solve_triangular(self.P, self.M @ inner) if len(self.P) else self.M @ inner
 
     def _rmatmat(self, X):
-        inner = solve_triangular(self.P, X, trans=2, check_finite=False) if len(self.P) else X
+        inner = solve_triangular(self.P, X, trans=2) if len(self.P) else X
         inner = self.M.conj().T @ inner
-        return solve_triangular(self.Q, inner, check_finite=False) if len(self.Q) else inner
+        return solve_triangular(self.Q, inner) if len(self.Q) else inner
 
     def factors(self):
-        return self._matmat(np.eye(self.shape[1], dtype=self.dtype)), np.eye(self.shape[1], dtype=self.dtype)
+        return self._matmat(identity(self.shape[1], self.M)), identity(self.shape[1], self.M)
 
     def _lines(self):
         return [f"core of shape {self.shape}", "U = P^-1 M Q^-*, P and Q triangular"]
@@ -85,6 +85,7 @@ class CUR(Product):
         return [self._head(f"{len(self.columns)} columns and {len(self.rows)} rows"), *self.record.lines()]
 
 
+@takes_tensors
 def cur(
     A, *, rank=None, tol=None, norm="fro", core="auto", oversample=0, selection="auto", indices=None,
     sketch="sparse", rng=None, workers=None, progress=False,

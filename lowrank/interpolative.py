@@ -9,6 +9,7 @@ import numpy as np
 from . import coefficients as coef
 from ._checks import check_choice, check_indices, check_method, check_norm, check_rank, check_tol
 from ._progress import reporting
+from ._tensors import takes_tensors
 from ._threads import blas_threads, resolve_workers
 from .certificate import Certificate, from_residuals, spectral
 from .operands import Operand, as_operand
@@ -60,6 +61,7 @@ class RowID(Product):
     parts = ("coefficients", "R")
 
 
+@takes_tensors
 def column_id(
     A, *, rank=None, tol=None, norm="fro", quality="fast", selection="auto", indices=None, sketch="sparse",
     rng=None, workers=None, progress=False,
@@ -130,6 +132,7 @@ def column_id(
     return ColumnID(*parts)
 
 
+@takes_tensors
 def row_id(
     A, *, rank=None, tol=None, norm="fro", quality="fast", selection="auto", indices=None, sketch="sparse",
     rng=None, workers=None, progress=False,

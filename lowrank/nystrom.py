@@ -12,6 +12,7 @@ import numpy as np
 
 from ._checks import check_choice, check_indices, check_rank, check_tol
 from ._progress import reporting
+from ._tensors import takes_tensors, through_host
 from ._threads import blas_threads, resolve_workers
 from .certificate import Certificate, certify
 from .feature_map import FeatureMap
@@ -74,6 +75,7 @@ class Nystrom(Recorded):
     def __getstate__(self):
         return {name: value for name, value in self.__dict__.items() if name != "_eigen"}
 
+    @through_host
     def eigh(self) -> tuple[np.ndarray, np.ndarray]:
         """Eigenvalues (descending) and eigenvectors (n, k) of F F*, from the singular values of F; 4 n k^2 flops once.
 
@@ -83,6 +85,7 @@ class Nystrom(Recorded):
         values, vectors = self._eigen
         return values.copy(), vectors.copy()
 
+    @through_host
     def solve(self, b: np.ndarray, shift: float) -> np.ndarray:
         """``(F F* + shift I)^-1 b`` for a positive shift, by the eigenvectors of F F*.
 
@@ -99,6 +102,7 @@ class Nystrom(Recorded):
         rest -= vectors @ (vectors.conj().T @ rest)  # what rounding left along the vectors would be divided by shift
         return vectors @ (along / (values + values.dtype.type(shift))) + rest / values.dtype.type(shift)
 
+    @through_host
     def logdet(self, shift: float) -> float:
         """``log det(F F* + shift I)`` for a positive shift.
 
@@ -170,6 +174,7 @@ def _positive(shift) -> float:
     raise ValueError(f"shift={shift!r}; F F* is singular, so pass a positive finite shift")
 
 
+@takes_tensors
 def nystrom(
     K, X=None, *, rank=None, tol=None, norm="trace", selection="rpcholesky", indices=None, shift=None, rng=None,
     workers=None, progress=False,

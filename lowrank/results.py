@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ._tensors import from_numpy, is_tensor, like, through_host, to_numpy
 from .certificate import Certificate
 
 FORMAT = 1
@@ -69,9 +70,9 @@ class LinearResult:
     # --- products ---
 
     def _checked(self, X, length: int) -> np.ndarray:
-        X = np.asarray(X)
+        X = like(X, self)
         if X.ndim not in (1, 2) or X.shape[0] != length:
-            raise ValueError(f"shapes do not fit: {self.kind} {self.shape} with an operand of shape {X.shape}")
+            raise ValueError(f"shapes do not fit: {self.kind} {self.shape} with an operand of shape {tuple(X.shape)}")
         return X
 
     def matmat(self, X) -> np.ndarray:
@@ -90,7 +91,7 @@ class LinearResult:
         return self.matmat(X)
 
     def __rmatmul__(self, X):
-        X = np.asarray(X)
+        X = like(X, self)
         if X.ndim == 1:
             return self.rmatmat(X.conj()).conj()
         return self.rmatmat(X.conj().T).conj().T
@@ -112,6 +113,7 @@ class LinearResult:
         left, right = self.factors()
         return left @ right
 
+    @through_host
     def aslinearoperator(self):
         """The approximation as a scipy LinearOperator."""
         from scipy.sparse.linalg import LinearOperator
@@ -119,6 +121,7 @@ class LinearResult:
         products = {"matvec": self.matmat, "matmat": self.matmat, "rmatvec": self.rmatmat, "rmatmat": self.rmatmat}
         return LinearOperator(shape=self.shape, dtype=self.dtype, **products)  # pyright: ignore
 
+    @through_host
     def qb(self) -> tuple[np.ndarray, np.ndarray]:
         """(Q, B) with the approximation equal to ``Q @ B`` and orthonormal columns in Q (m, r); A is not read again.
 
@@ -128,6 +131,7 @@ class LinearResult:
         Q, R = np.linalg.qr(left)
         return Q, R @ right
 
+    @through_host
     def svd(self, rank: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(U, s, Vh) of the approximation, of its own rank or cut to `rank`, without another look at A."""
         left, right = self.factors()
@@ -141,6 +145,7 @@ class LinearResult:
             U, s, Vh = U[:, :k], s[:k], Vh[:k]
         return Q @ U, s, Vh @ P.conj().T
 
+    @through_host
     def eigh(self) -> tuple[np.ndarray, np.ndarray]:
         """Eigenvalues, largest first, and orthonormal eigenvectors of the Hermitian part of a square approximation.
 
@@ -180,6 +185,7 @@ class LinearResult:
             "update() takes the columns or rows that arrive later, or factorise the larger matrix anew"
         )
 
+    @through_host
     def relative_error(self, A, norm: str = "fro") -> float:
         """The true ``||A - B|| / ||A||``, by reading every entry of A.
 
@@ -358,6 +364,7 @@ class Product(Recorded):
         return getattr(self, self.parts[0]).shape[1]
 
     @property
+    @through_host
     def pivots(self) -> np.ndarray:
         """(k,) distance of each kept column (of each row, for a row ID) from the span of those before it."""
         from .pivots import kept, pivots
@@ -411,6 +418,9 @@ def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, np.ndarray):
         arrays[name] = value
         return {"array": name}
+    if is_tensor(value):
+        arrays[name] = to_numpy(value)
+        return {"tensor": name, "device": str(value.device)}
     if hasattr(value, "toarray"):
         arrays.update({f"{name}.{part}": getattr(value, part) for part in SPARSE_PARTS})
         return {"sparse": type(value).__name__, "name": name, "shape": list(value.shape)}
@@ -429,6 +439,12 @@ def _unpack(value: Any, arrays) -> Any:
         return value
     if "array" in value:
         return arrays[value["array"]]
+    if "tensor" in value:
+        import torch
+
+        kind = value["device"].partition(":")[0]  # back to where it was, if that is here too
+        here = kind == "cpu" or (kind == "cuda" and torch.cuda.is_available())
+        return from_numpy(arrays[value["tensor"]], kind if here else "cpu")
     if "sparse" in value:
         import scipy.sparse
 

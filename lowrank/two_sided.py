@@ -7,6 +7,7 @@ import numpy as np
 
 from . import coefficients as coef
 from ._checks import check_method
+from ._tensors import takes_tensors
 from ._threads import blas_threads, resolve_workers
 from .cur import choose_rows
 from .interpolative import decompose
@@ -66,6 +67,7 @@ class TwoSidedID(Recorded):
         return [head, *self.record.lines()]
 
 
+@takes_tensors
 def two_sided_id(
     A, *, rank=None, tol=None, norm="fro", quality="fast", selection="auto", sketch="sparse",
     rng=None, workers=None, progress=False,

@@ -12,6 +12,7 @@ from .numba_kernel import NumbaKernel
 from .operator import Operator
 from .radial import GaussianKernel, LaplaceKernel, MaternKernel
 from .sparse import Sparse
+from .tensor import Tensor
 
 __all__ = [
     "Blocked",
@@ -28,10 +29,11 @@ __all__ = [
     "Operator",
     "PolynomialKernel",
     "Sparse",
+    "Tensor",
     "as_operand",
 ]
 
-KINDS: tuple[type[Operand], ...] = (Dense, Mapped, Sparse, KernelMatrix, Operator, Dask, Blocked)
+KINDS: tuple[type[Operand], ...] = (Dense, Mapped, Sparse, KernelMatrix, Operator, Tensor, Dask, Blocked)
 
 
 def as_operand(A) -> Operand:
@@ -40,7 +42,8 @@ def as_operand(A) -> Operand:
     Parameters
     ----------
     A : numpy array of two dimensions, nested sequence of numbers, scipy.sparse matrix or array,
-        scipy LinearOperator, ``KernelMatrix(kernel, X)``, an `Operand`, or what is read by slices and may be larger
+        scipy LinearOperator, torch tensor (strided, on any device), ``KernelMatrix(kernel, X)``, an `Operand`,
+        or what is read by slices and may be larger
         than memory: a numpy memory map, a zarr array, an h5py dataset, a dask array.
 
     Raises

@@ -13,6 +13,7 @@ class Counter:
 
     def __init__(self):
         self.entries = 0
+        self.copied = 0  # bytes that came from an accelerator
         self.tick: Callable[[int, int], None] | None = None
 
 

@@ -286,7 +286,7 @@ def split(product: np.ndarray, height: int, norms: np.ndarray) -> Sketch:
     return Sketch(np.ascontiguousarray(found[:height]), np.ascontiguousarray(found[height:]), norms)
 
 
-def squared_norms(block: np.ndarray) -> np.ndarray:
+def squared_norms(block: Any) -> np.ndarray:
     """Squared column norms in double precision."""
     parts = [block.real, block.imag] if block.dtype.kind == "c" else [block]
     return np.sum([np.einsum("ij,ij->j", part, part, dtype=np.float64) for part in parts], axis=0)

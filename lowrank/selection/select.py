@@ -3,6 +3,7 @@
 import numpy as np
 
 from lowrank._checks import check_indices, check_method, check_rank
+from lowrank._tensors import takes_tensors
 from lowrank._threads import blas_threads, resolve_workers
 from lowrank.operands import as_operand
 from lowrank.passes import first_pass
@@ -19,6 +20,7 @@ def run_selection(method: str, candidates: Candidates) -> Choice:
         return SELECTIONS[method](candidates)
 
 
+@takes_tensors
 def select_columns(A, k, *, method="auto", indices=None, sketch="sparse", rng=None, workers=None) -> np.ndarray:
     r"""Choose `k` columns of `A` that explain the others.
 
@@ -65,6 +67,7 @@ def select_columns(A, k, *, method="auto", indices=None, sketch="sparse", rng=No
     return run_selection(method, start.candidates(k, indices)).indices
 
 
+@takes_tensors
 def select_rows(A, k, *, method="auto", indices=None, sketch="sparse", rng=None, workers=None) -> np.ndarray:
     """Choose `k` rows of `A` that explain the others: `select_columns` of the transpose.
 
