@@ -153,8 +153,9 @@ def takes_tensors(function: F) -> F:
         if "torch" not in sys.modules or all(device_of(value) is None for value in values):
             return function(*args, **kwargs)
         given = dict(zip(names, args)) | {name: kwargs[name] for name in names if name in kwargs}
-        lead = next((name for name in names if is_tensor(given.get(name))), None)
-        if lead == names[0] and given[lead].ndim > 2:
+        lead = next((name for name in names if is_tensor(given.get(name))), "")
+        tensor: Any = given.get(lead)
+        if lead == names[0] and tensor.ndim > 2:
             from .batch import Batch
 
             return Batch.of(run, names, args, kwargs)
@@ -162,16 +163,16 @@ def takes_tensors(function: F) -> F:
         if lead == names[0] and matrix:
             from .operands import as_operand
 
-            A = as_operand(given[lead])
+            A = as_operand(tensor)
             counter = A.counter
 
         def read(value: Any) -> Any:
-            return A if A is not None and value is given[lead] else on_host(value)
+            return A if A is not None and value is tensor else on_host(value)
 
         result = function(*map(read, args), **{key: read(value) for key, value in kwargs.items()})
-        if lead is None:  # the matrix itself is no tensor: neither is the answer
+        if tensor is None:  # the matrix itself is no tensor: neither is the answer
             return result
-        return _told(on_device(result, given[lead].device), given[lead].device, counter)
+        return _told(on_device(result, tensor.device), tensor.device, counter)
 
     return cast(F, run)
 

@@ -112,6 +112,7 @@ class Nystrom(Recorded):
         values, _ = self._eigen
         return float(np.log1p(values.astype(float) / shift).sum() + (self.shape[0]) * math.log(shift))
 
+    @through_host
     def preconditioner(self, shift: float):
         """``(F F* + shift I)^-1`` as a scipy LinearOperator, for conjugate gradients on ``(K + shift I) x = b``.
 
@@ -129,6 +130,7 @@ class Nystrom(Recorded):
         options = {"matvec": apply, "rmatvec": apply, "matmat": apply, "rmatmat": apply}
         return LinearOperator(shape=self.shape, dtype=self.dtype, **options)  # pyright: ignore
 
+    @through_host
     def transform(self, Y, *, workers: int | None = None) -> np.ndarray:
         """Features (p, k) of the points Y (p, dim): ``transform(Y) @ transform(Z)^* ~ kernel(Y, Z)``.
 
@@ -140,6 +142,7 @@ class Nystrom(Recorded):
             raise ValueError("a matrix has no points to transform; make the approximation with nystrom(kernel, X, ...)")
         return self.feature_map(Y, np.tril(self.factor[self.landmarks]), resolve_workers(workers))
 
+    @through_host
     def refine(self, K, X=None, *, rank, rng=None, workers=None) -> "Nystrom":
         """The same landmarks and more, up to `rank`, by randomly pivoted Cholesky; K and X as they were given.
 

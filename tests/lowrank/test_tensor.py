@@ -141,9 +141,8 @@ def test_selections_products_nystrom_and_cr(rng, way):
     J = lr.select_columns(A, 6, rng=7)
     assert isinstance(J, torch.Tensor)
     assert J.tolist() == lr.select_columns(A.numpy(), 6, rng=7).tolist()
-    assert (
-        lr.select_rows(A, 6, method="qr", rng=7).tolist() == lr.select_rows(A.numpy(), 6, method="qr", rng=7).tolist()
-    )
+    rows = [lr.select_rows(X, 6, method="qr", rng=7).tolist() for X in (A, A.numpy())]
+    assert rows[0] == rows[1]
     again = lr.column_id(A, rank=6, selection="given", indices=J, rng=7)
     assert torch.equal(again.indices, J)
     assert isinstance(lr.column_id(A.numpy(), rank=6, selection="given", indices=J).C, np.ndarray)
@@ -208,9 +207,7 @@ def test_scales_at_the_ends_of_the_range(rng, way, scale):
     assert f.certificate.absolute == pytest.approx(g.certificate.absolute, rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    "view", [lambda A: A[::2, ::3], lambda A: A.mT, lambda A: A.conj(), lambda A: A.expand(1, 500, 90)[0]]
-)
+@pytest.mark.parametrize("view", [lambda A: A[::2, ::3], lambda A: A.mT, lambda A: A.conj(), lambda A: A[None][0]])
 def test_views_of_every_kind(rng, way, view):
     A = view(low_rank(rng, dtype=torch.complex128))
     f, g = lr.column_id(A, rank=12, rng=7), lr.column_id(A.resolve_conj().numpy(), rank=12, rng=7)
