@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import check_choice, check_indices, check_rank, check_tol
+from ._checks import check_array, check_choice, check_indices, check_rank, check_tol
 from ._progress import reporting
 from ._tensors import takes_tensors, through_host
 from ._threads import blas_threads, resolve_workers
@@ -298,7 +298,9 @@ def _operand(K, X) -> Operand:
     if callable(K) and not (isinstance(K, Operand) or Operator.accepts(K)):  # scipy's operators can be called, too
         if X is None:
             raise TypeError("a kernel needs points: pass nystrom(kernel, X, rank=...)")
-        return KernelMatrix(K, np.ascontiguousarray(X))  # sums over points round differently in another memory order
+        return KernelMatrix(
+            K, np.ascontiguousarray(check_array(X, "X"))
+        )  # in another memory order sums round otherwise
     if X is not None:
         raise TypeError("X goes with a kernel; a matrix K already has its entries, so leave X out")
     operand = as_operand(K)

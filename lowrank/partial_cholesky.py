@@ -33,13 +33,12 @@ class PartialCholesky:
         self.operand, self.limit, self.workers, self.target = operand, limit, workers, target
         n = operand.shape[0]
         self.Ft = np.empty((limit if target < 0 else min(limit, 64), n), dtype=operand.dtype)
-        self.residual = diagonal.copy()
+        self.diagonal, self.residual = diagonal, diagonal.copy()
         self.landmarks, self.pivots = np.empty(0, np.int64), np.empty(0)
         self.size = self.rounds = self.proposed = 0
         eps = float(np.finfo(operand.dtype).eps)
-        top = float(diagonal.max(initial=0.0))
-        self.unit = 8 * eps * top
-        self.wrong = np.sqrt(eps) * top  # a residual this negative is no rounding
+        self.top = float(diagonal.max(initial=0.0))
+        self.unit = 8 * eps * self.top
         (self.trtri,) = get_lapack_funcs(("trtri",), (self.Ft,))
         self.own = threading.local()
 
@@ -52,6 +51,11 @@ class PartialCholesky:
     def noise(self) -> float:
         """What rounding leaves of a residual that is zero, with a margin: pivots of pure noise would grow like 2^k."""
         return self.unit * math.sqrt(max(self.size, 1))
+
+    @property
+    def wrong(self) -> float:
+        """A residual this far below zero is no rounding: entries off by u, divided by the root of a pivot u."""
+        return math.sqrt(self.unit * self.top)
 
     def block(self) -> int:
         """Size of the next block, from the number of landmarks alone.
@@ -85,6 +89,7 @@ class PartialCholesky:
         """
         H = self.operand.entries(proposals, proposals)
         self._check_hermitian(H, proposals)
+        self._measure(H, proposals)
         mine = self.Ft[: self.size, proposals]
         H = H - mine.T @ mine.conj()
         b = len(proposals)
@@ -106,6 +111,22 @@ class PartialCholesky:
             left[i:] -= column.real**2 + column.imag**2
             keep.append(i)
         return proposals[keep], L[keep][:, : len(keep)]
+
+    def _measure(self, H: np.ndarray, at: np.ndarray) -> None:
+        """What entries are worth, by those that are there twice: the diagonal, and the two triangles.
+
+        Kernels of points far out in units of their bandwidth are off by more than eps, and what is left of a residual
+        below that is noise, however K is called positive.
+        """
+        gap = np.abs(np.real(np.diagonal(H)) - self.diagonal[at])
+        i = int(gap.argmax()) if gap.size else 0
+        if gap.size and not gap[i] <= 1e-4 * self.top:
+            raise ValueError(
+                f"K[{at[i]}, {at[i]}] is {H[i, i]:.6g} as an entry but {self.diagonal[at[i]]:.6g} on the diagonal; "
+                "the diagonal of a kernel must be kernel(x, x)"
+            )
+        off = max(float(gap.max(initial=0.0)), float(np.abs(H - H.conj().T).max(initial=0.0)))
+        self.unit = max(self.unit, 8 * off)
 
     def _append(self, chosen: np.ndarray, L: np.ndarray) -> None:
         """Columns ``(K - F F*)[:, chosen] L^-*`` behind the ones of F.
@@ -224,6 +245,8 @@ class PartialCholesky:
 
     def _not_hermitian(self, i: int, j: int) -> ValueError:
         one, other = self.operand.entries([i], [j])[0, 0], self.operand.entries([j], [i])[0, 0]
+        if i == j:
+            return ValueError(f"K is not Hermitian: K[{i}, {i}] = {one:.6g} is not real; use cur")
         return ValueError(
             f"K is not Hermitian: K[{i}, {j}] = {one:.6g} but K[{j}, {i}] = {other:.6g}; symmetrise it, or use cur"
         )

@@ -47,7 +47,7 @@ class Search:
         if in_order(H, top):
             return landmarks
         (pstrf,) = get_lapack_funcs(("pstrf",), (H,))
-        _, order, rank, _ = pstrf(H, lower=1, tol=max(k, 100) * eps * top)
+        _, order, rank, _ = pstrf(H, lower=1, tol=max(max(k, 100) * eps * top, self.cholesky.noise))
         order = order[:rank] - 1
         kept = np.sort(order)
         return landmarks[kept if in_order(H[np.ix_(kept, kept)], top) else order]

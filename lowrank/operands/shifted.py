@@ -13,6 +13,10 @@ class Shifted(Operand):
         self.kind, self.shape, self.dtype, self.tile = base.kind, base.shape, base.dtype, base.tile
         self.counter, self.notes = base.counter, base.notes
 
+    @property
+    def T(self) -> "Shifted":
+        return Shifted(self.base.T, self.shift)
+
     def _fill(self, rows, columns, out: np.ndarray) -> None:
         self.base._fill(rows, columns, out)
         self._add(self._at(rows, 0), self._at(columns, 1), out)
@@ -34,6 +38,12 @@ class Shifted(Operand):
 
     def diagonal(self) -> np.ndarray:
         return self.base.diagonal() + self.dtype.type(self.shift)
+
+    def matmat(self, X: np.ndarray, *, workers: int = 1) -> np.ndarray:
+        return self.base.matmat(X, workers=workers) + X * self.dtype.type(self.shift)
+
+    def rmatmat(self, X: np.ndarray, *, workers: int = 1) -> np.ndarray:
+        return self.base.rmatmat(X, workers=workers) + X * self.dtype.type(self.shift)
 
     def _at(self, where, axis: int) -> np.ndarray:
         return np.arange(*where.indices(self.shape[axis])) if isinstance(where, slice) else np.asarray(where)

@@ -250,3 +250,29 @@ def test_the_trace_error_keeps_its_bound_in_expectation(decay, r, eps):
     errors = np.array([lr.nystrom(K, rank=k, rng=s, workers=1).trace_error * trace for s in range(500, 700)])
     assert errors.mean() <= (1 + eps) * tail + 5 * errors.std() / math.sqrt(200)
     assert errors.mean() > values[k:].sum()
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_points_far_out_in_bandwidths_stop_at_the_accuracy_of_their_entries(name):
+    """A face 33 bandwidths wide: entries are good to 2e-13, and pivots below that must not be called indefinite."""
+    X = gallery.smile(1500)
+    f = lr.nystrom(lr.GaussianKernel(0.3), X, rank=600, selection=name, rng=7)
+    assert f.trace_error < (1e-2 if name == "uniform" else 1e-5)
+    assert f.status in (lr.Status.EXACT_RANK, lr.Status.DEPENDENT, lr.Status.RANK_REACHED)
+
+
+class Lopsided:
+    """A kernel whose diagonal is not kernel(x, x)."""
+
+    def __call__(self, P, Q):
+        return lr.GaussianKernel(1.0)(P, Q)
+
+    def diagonal(self, P):
+        return 2 * np.ones(len(P))
+
+
+def test_a_diagonal_that_is_another_is_an_error(rng):
+    with pytest.raises(
+        ValueError, match=r"K\[\d, \d\] is 1 as an entry but 2 on the diagonal; the diagonal of a kernel"
+    ):
+        lr.nystrom(Lopsided(), rng.standard_normal((9, 2)), rank=3, rng=7)

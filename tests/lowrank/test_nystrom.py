@@ -189,6 +189,7 @@ def with_nan(rng):
         (negative_diagonal, r"K\[1, 1\] is -0.5, so K is not positive semidefinite"),
         (with_nan, "not finite|NaN or inf"),
         (lambda rng: np.diag([1.0, np.nan]), r"K\[1, 1\] is nan; lowrank needs finite entries"),
+        (lambda rng: np.diag([1 + 1j, 2]), r"K is not Hermitian: K\[0, 0\] = 1\+1j is not real; use cur"),
         (lambda rng: np.ones((3, 4)), r"K has shape \(3, 4\); a Nystrom approximation needs a square matrix"),
     ],
 )
