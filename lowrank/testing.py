@@ -161,6 +161,39 @@ class OperandConformance:
         self._factorisation(lr.cur)
         self._factorisation(lr.cur, core="optimal")
 
+    def test_nystrom(self) -> None:
+        operand, A, _ = self.pair()
+        if _positive(A):
+            f = lr.nystrom(operand, rank=6, rng=7)
+            left = np.real(np.trace(A) - np.vdot(f.factor, f.factor)) / np.real(np.trace(A))
+            assert abs(f.trace_error - left) <= 1e3 * self.tolerance
+            self.close(f.to_dense()[:, f.landmarks], A[:, f.landmarks], growth=1e3)
+            assert operand.entries_read > 0
+            return
+        said = "nystrom took a matrix that is not positive semidefinite"
+        try:
+            lr.nystrom(operand, rank=6, rng=7)
+        except ValueError as problem:
+            said = str(problem)
+        assert said.startswith(("K ", "K[")), said
+
+    def test_certify(self) -> None:
+        operand, A, _ = self.pair()
+        assert lr.certify(operand, A, rng=7).estimate <= 1e3 * self.tolerance
+        low, high = lr.certify(operand, np.zeros_like(A), rng=7).interval
+        assert low / 2 <= 1 <= 2 * high
+
+    def test_selections(self) -> None:
+        operand, A, _ = self.pair()
+        for pick in (lr.select_columns, lr.select_rows):
+            J = pick(operand, 5, rng=7)
+            assert len(set(J.tolist())) == 5
+            C = A[:, J] if pick is lr.select_columns else A[J].T
+            B = A if pick is lr.select_columns else A.T
+            left = B - C @ np.linalg.lstsq(C, B, rcond=None)[0]
+            best = np.linalg.norm(np.linalg.svd(A, compute_uv=False)[5:])
+            assert np.linalg.norm(left) <= 5 * best + 1e3 * self.tolerance * np.linalg.norm(A)
+
     def _factorisation(self, make: Any, **options: Any) -> None:
         operand, A, _ = self.pair()
         f = make(operand, rank=5, rng=7, **options)
@@ -184,3 +217,11 @@ class OperandConformance:
         np.testing.assert_array_equal(again.to_dense(), f.to_dense())
         self.close(f @ np.ones(A.shape[1]), f.to_dense() @ np.ones(A.shape[1]), growth=100)
         self.close(np.ones(A.shape[0]) @ f, np.ones(A.shape[0]) @ f.to_dense(), growth=100)
+
+
+def _positive(A: np.ndarray) -> bool:
+    """Whether A is Hermitian and positive semidefinite, to rounding."""
+    if A.shape[0] != A.shape[1]:
+        return False
+    size = 1e-5 * float(np.abs(A).max(initial=0.0))
+    return bool(np.abs(A - A.conj().T).max(initial=0.0) <= size and np.linalg.eigvalsh(A)[0] >= -size)

@@ -90,6 +90,32 @@ class TestCallableKernel(OperandConformance):
         return (cauchy, X), cauchy(X, X)
 
 
+class TestPositiveSemidefinite(OperandConformance):
+    def make(self, rng):
+        B = decaying(rng)[:60]
+        return B @ B.T, B @ B.T
+
+
+class TestPositiveSemidefiniteSparse(OperandConformance):
+    def make(self, rng):
+        B = thinned(rng)[:60]
+        return scipy.sparse.csc_array(B @ B.T), B @ B.T
+
+
+class TestPositiveSemidefiniteOperator(OperandConformance):
+    exact_norms = False
+
+    def make(self, rng):
+        B = decaying(rng, np.complex128)[:60]
+        return aslinearoperator(B @ B.conj().T), B @ B.conj().T
+
+
+class TestSquareGaussianKernel(OperandConformance):
+    def make(self, rng):
+        X = rng.random((60, 2))
+        return lr.KernelMatrix(lr.GaussianKernel(0.5), X), lr.GaussianKernel(0.5)(X, X)
+
+
 class TestLinearOperator(OperandConformance):
     exact_norms = False
 
