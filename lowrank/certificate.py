@@ -1,7 +1,7 @@
 """How good an approximation is, measured on Gaussian probes that had no part in making it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,7 +16,9 @@ class Certificate:
     """A relative error ``||A - B|| / ||A||`` with its 95 % interval.
 
     estimate, interval : relative to ||A||, in the norm `norm`;  absolute : the estimate times ||A||;
-    probes : Gaussian vectors used, 0 where the error is known exactly (then the interval is a point).
+    probes : Gaussian vectors used, 0 where the error is known exactly (then the interval is a point);
+    gram : (p, p) products of the probes' residuals over ||A||_F^2, and size : ||A||_F, which an update adds to; None
+    and 0 where the norm is another or was not read.
     """
 
     estimate: float
@@ -24,6 +26,8 @@ class Certificate:
     absolute: float
     probes: int
     norm: str = "fro"
+    gram: np.ndarray | None = field(default=None, compare=False, repr=False)
+    size: float = field(default=0.0, compare=False, repr=False)
 
     def __str__(self) -> str:
         if self.probes == 0:
