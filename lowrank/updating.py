@@ -67,8 +67,8 @@ def extended(f: "ColumnID", columns, tol, rng, workers) -> "ColumnID":
 def _check(f: "ColumnID", operand, old: Certificate) -> None:
     if not isinstance(f.coefficients, np.ndarray):
         raise TypeError(
-            f"update works on arrays and sparse matrices, but this result holds {type(f.coefficients).__name__}s; make it "
-            "from an array"
+            f"update works on arrays and sparse matrices, but this result holds {type(f.coefficients).__name__}s; make "
+            "it from an array"
         )
     if operand.shape[0] != f.shape[0]:
         raise ValueError(
