@@ -144,6 +144,7 @@ def survivors(
             cache = caches / (str(count) if target.stem.endswith("kernels") else "all")
             if passes(folder, tests, str(cache), timeout):
                 alive.append(mutant)
+                print(f"survived  {mutant}", flush=True)
             target.write_text(original)
     return alive, len(chosen)
 
@@ -165,8 +166,6 @@ def main(arguments: list[str] | None = None) -> int:
     random.Random(options.seed).shuffle(chosen)
     chosen = chosen[: options.limit]
     alive, tried = survivors(chosen, options.tests, seconds=45.0 if options.slice else float("inf"))
-    for mutant in sorted(alive, key=lambda m: (m.path, m.line)):
-        print(f"survived  {mutant}")
     share = 1 - len(alive) / tried if tried else 1.0
     print(f"{tried - len(alive)} of {tried} mutants killed ({share:.0%})")
     return 0 if share >= options.least else 1
