@@ -1,0 +1,73 @@
+"""Coefficients beside least squares, the products of probes beside a GEMM, and Osinsky's step beside its definition."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from lowrank import coefficients as coef
+from lowrank._kernels import add_products
+from lowrank._selection_kernels import downdate
+from lowrank.operands import as_operand
+
+DTYPES = [np.float32, np.float64, np.complex64, np.complex128]
+
+
+def draw(rng, shape, dtype):
+    A = rng.standard_normal(shape)
+    return (A + 1j * rng.standard_normal(shape) if np.dtype(dtype).kind == "c" else A).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_exact_coefficients_are_those_of_least_squares(rng, dtype, workers):
+    A = draw(rng, (2500, 40), dtype)  # more rows than are preconditioned at a time
+    C = A[:, :7] * np.array([1, 1e2, 1, 1e-2, 1, 1, 1], dtype)
+    S = draw(rng, (60, 2500), dtype)
+    Z = coef.exact(C, S @ C, as_operand(A), workers=workers)
+    expected = np.linalg.lstsq(C, A, rcond=None)[0]
+    assert Z.dtype == dtype
+    np.testing.assert_allclose(C @ Z, C @ expected, atol=300 * np.finfo(dtype).eps * abs(A).max())
+    np.testing.assert_array_equal(Z, coef.exact(C, S @ C, as_operand(np.asfortranarray(A)), workers=1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("gap", [1.0, 1e-3, 1e-12])
+def test_normal_equations_hand_over_what_they_cannot_solve(rng, dtype, gap):
+    """Columns that differ by `gap`: a Gram matrix tells them apart down to 1e-4, the dense rows to rounding."""
+    gap = max(gap, 100 * float(np.finfo(dtype).eps))
+    A = draw(rng, (900, 30), dtype) * (rng.random((900, 30)) < 0.05)
+    A[:, 1] = A[:, 0] + dtype(gap) * A[:, 1]
+    C, S = sp.csc_array(A[:, :5]), draw(rng, (60, 900), dtype)
+    Z = coef.normal(C, S @ A[:, :5], as_operand(sp.csr_array(A)))
+    best = np.linalg.norm(A - A[:, :5] @ np.linalg.lstsq(A[:, :5], A, rcond=None)[0])
+    assert Z.dtype == dtype
+    assert np.linalg.norm(A - A[:, :5] @ Z) <= best * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("h", [1, 8, 21])
+def test_products_of_probes_are_a_gemm_in_the_order_of_the_rows(rng, dtype, h):
+    panel, omega = draw(rng, (24, 700), dtype), draw(rng, (3, h), dtype)
+    out = np.ones((3, 900), dtype)
+    add_products(panel, h, 650, omega, out, 100)
+    expected = np.ones((3, 900))
+    expected[:, 100:750] += omega.astype(float) @ panel[:h, :650]
+    np.testing.assert_allclose(out, expected, atol=60 * np.finfo(dtype).eps)
+    parts = np.ones((3, 900), dtype)
+    for i in range(0, h, 5):  # the cuts of panels change no bit
+        rows = min(5, h - i)
+        piece = np.ascontiguousarray(omega[:, i : i + rows])
+        add_products(np.ascontiguousarray(panel[i:]), rows, 650, piece, parts, 100)
+    np.testing.assert_array_equal(parts, out)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.complex128])
+def test_a_step_takes_the_pivot_out_of_every_column(rng, dtype):
+    E, along = draw(rng, (30, 9), dtype), draw(rng, 30, dtype)
+    weight, error = np.full(30, 2.0), np.zeros(30)
+    expected = E - np.outer(along / along[4], E[4])
+    left = np.maximum(weight - np.abs(along) ** 2, 0.0)
+    downdate(E, 4, along, weight, error)
+    np.testing.assert_allclose(E, expected, atol=1e-12)
+    np.testing.assert_allclose(weight, left, atol=1e-14)
+    np.testing.assert_allclose(error, np.sum(np.abs(expected) ** 2, axis=1), atol=1e-12)
