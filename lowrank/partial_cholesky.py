@@ -133,8 +133,8 @@ class PartialCholesky:
 
         A thread evaluates, down-dates and substitutes CHUNK rows while they are in its cache, in buffers of its own.
         Floor of all calls together: n k^2 flops of GEMM, one evaluation for each of n k entries, n k numbers written
-        and F read once a block. What is over it, at n = 50000, k = 500 on two cores: first touch of F's pages (8 % of
-        the time), the exponentials' three passes through L2, and proposals (5 %), which one thread judges alone.
+        and F read once a block. What is over it: first touch of F's pages, the exponentials' passes through L2, and the
+        proposals, which one thread judges alone.
         """
         t, r, n = len(chosen), self.size, self.Ft.shape[1]
         if r == 0:
@@ -286,7 +286,7 @@ def leaf_bounds(lo: int, hi: int):
 def substitute(L: np.ndarray, leaves: list[np.ndarray], B: np.ndarray, work: np.ndarray) -> None:
     """``B <- L^-1 B`` by halves: solve above, GEMM, solve below; the inverted leaves make all of it GEMM.
 
-    OpenBLAS's own TRSM ran at a quarter of its GEMM's speed on these shapes. Inverting blocks of 32 loses no more
+    OpenBLAS's own TRSM ran at a third of its GEMM's speed on these shapes. Inverting blocks of 32 loses no more
     than substitution does while a block's pivots are within 1/eps of each other, which `noise` sees to (Higham 2002,
     Accuracy and Stability of Numerical Algorithms, section 14.2, doi 10.1137/1.9780898718027).
     """
