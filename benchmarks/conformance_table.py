@@ -7,6 +7,7 @@ the one that a user would read, stands below the table.
 import re
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ def factorisations() -> dict[str, Callable[[Any, np.ndarray], float]]:
     }
 
 
+@cache
 def table() -> tuple[list[str], dict[str, list[str]], dict[str, str]]:
     """(columns, row of cells for each kind, the sentence of each letter)."""
     A = psd(np.random.default_rng(20261))

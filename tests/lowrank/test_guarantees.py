@@ -6,7 +6,7 @@ from scipy.stats import binom
 import lowrank as lr
 
 FALSE_ALARM = 1e-6  # the probability with which each test below fails on correct code
-TRIALS = 120
+TRIALS = 60
 COVERAGE = 0.93  # promised for the 95 % interval
 
 
