@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from . import distributed as distributed
     from . import gallery as gallery
     from . import linear_attention as linear_attention
+    from . import ode as ode
+    from . import plotting as plotting
     from .diagnose import Diagnosis as Diagnosis
     from .diagnose import diagnose as diagnose
     from .layers import CachedKeys as CachedKeys
@@ -54,7 +56,9 @@ _EXPORTS = {
     "distributed": "distributed",
     "gallery": "gallery",
     "linear_attention": "linear_attention",
+    "ode": "ode",
     "parallelize": "recurrent",
+    "plotting": "plotting",
     "recompute": "recompute",
     "recompute_pairs": "recompute",
     "solve": "solve",
@@ -79,7 +83,9 @@ __all__ = [
     "distributed",
     "gallery",
     "linear_attention",
+    "ode",
     "parallelize",
+    "plotting",
     "recompute",
     "recompute_pairs",
     "solve",

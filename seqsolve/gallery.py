@@ -71,6 +71,29 @@ def logistic(rate: float):
     return step
 
 
+def multistable_rnn(n: int, *, gain: float = 2.0, coupling: float = 0.3, rng=None, dtype=torch.float64) -> nn.RNN:
+    """x <- tanh(gain x + weak coupling + u): up to 2^n fixed points, so that it remembers which one it fell into.
+
+    Examples
+    --------
+    >>> from seqsolve import gallery
+    >>> gallery.multistable_rnn(4, rng=7)
+    RNN(4, 4, bias=False)
+    """
+    module = nn.RNN(n, n, bias=False, dtype=dtype)
+    noise = coupling / n**0.5 * torch.randn(n, n, dtype=torch.float64, generator=_generator(rng))
+    module.load_state_dict({"weight_ih_l0": torch.eye(n), "weight_hh_l0": gain * torch.eye(n) + noise})
+    return module
+
+
+def spectral_rnn(n: int, norm: float, *, rng=None, dtype=torch.float64) -> nn.RNN:
+    """x <- tanh(A x + u) with a random A of the given spectral norm: contractive below 1, whatever the inputs."""
+    module = tanh_rnn(n, 1.0, rng=rng, dtype=dtype)
+    A = module.get_parameter("weight_hh_l0").detach()
+    module.load_state_dict({"weight_ih_l0": torch.eye(n), "weight_hh_l0": norm * A / torch.linalg.matrix_norm(A, 2)})
+    return module
+
+
 def _g2p_arrays() -> dict[str, np.ndarray]:
     """The weights that the g2p_en distribution ships; its package is not imported (it downloads corpora)."""
     try:

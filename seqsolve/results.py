@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+_FORMAT = 1  # of saved solutions
 
 
 class Status(enum.Enum):
@@ -143,6 +147,45 @@ class Solution:
         else:
             lines.append(f"work: one pass, {self.seconds:.3g} s")
         return "\n".join(lines)
+
+    def plot_convergence(self, *, ax: Any = None) -> Any:
+        """Residual after each sweep; see `seqsolve.plotting`."""
+        from .plotting import plot_convergence
+
+        return plot_convergence(self, ax=ax)
+
+    def save(self, path: Any) -> Path:
+        """Write everything to one .npz file, without pickles; states as a numpy array, bfloat16 as float32."""
+        states, kind = self.states, "numpy"
+        if not isinstance(states, np.ndarray):
+            kind = str(states.dtype).removeprefix("torch.")
+            states = (states.float() if kind == "bfloat16" else states).detach().cpu().numpy()
+        facts = {
+            **{name: getattr(self, name) for name in ("method", "window", "reason", "sweeps", "repaired", "seconds")},
+            "status": self.status.name, "certificate": asdict(self.certificate), "kind": kind, "format": _FORMAT,
+        }  # fmt: skip
+        path = Path(path)
+        path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+        np.savez(path, states=states, history=np.asarray(self.history), facts=json.dumps(facts))
+        return path
+
+    @classmethod
+    def load(cls, path: Any) -> Solution:
+        """Read what `save` wrote; the gradient is not part of it."""
+        with np.load(path, allow_pickle=False) as archive:
+            if "facts" not in archive.files:
+                raise ValueError(f"{path} holds {archive.files}; pass a file that Solution.save wrote")
+            facts = json.loads(str(archive["facts"]))
+            states, history = archive["states"], archive["history"].view(np.recarray)
+        if facts.pop("format") != _FORMAT:
+            raise ValueError(f"{path} was written by another version of seqsolve; save it again")
+        kind = facts.pop("kind")
+        if kind != "numpy":
+            import torch
+
+            states = torch.from_numpy(states).to(getattr(torch, kind))
+        status, certificate = Status[facts.pop("status")], Certificate(**facts.pop("certificate"))
+        return cls(states=states, status=status, certificate=certificate, history=history, **facts)
 
     def __repr__(self) -> str:
         shape = tuple(getattr(self.states, "shape", ()))

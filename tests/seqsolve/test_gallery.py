@@ -90,3 +90,14 @@ def test_one_seed_gives_one_network(rng):
     assert float(gallery.logistic(2.0)(torch.tensor(0.5), torch.tensor(0.1))) == pytest.approx(0.6)
     spread = gallery.tanh_rnn(200, 2.0, rng=rng).weight_hh_l0.std() * 200**0.5
     assert float(spread.detach()) == pytest.approx(2.0, rel=0.05)
+
+
+def test_cells_of_known_character():
+    module = gallery.multistable_rnn(3, rng=7)
+    x = torch.tensor([[1.0, 1, 1], [-1, 1, -1]]).double()
+    with torch.no_grad():
+        ends = sq.solve(module, x, torch.zeros(200, 2, 3).double()).states[-1]
+        assert torch.equal(ends.sign(), x)  # two inputs long ago, two memories
+        assert torch.allclose(ends, torch.tanh(ends @ module.weight_hh_l0.T), atol=1e-12)
+        A = gallery.spectral_rnn(5, 0.5, rng=7).weight_hh_l0
+        assert float(torch.linalg.matrix_norm(A, 2)) == pytest.approx(0.5)

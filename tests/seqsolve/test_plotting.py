@@ -1,0 +1,52 @@
+"""Pictures show the history as it is; the ladder of `constant`, `frozen` and `newton` has the rungs it should have."""
+
+import numpy as np
+import pytest
+import torch
+
+import seqsolve as sq
+
+pytest.importorskip("matplotlib")
+
+
+@torch.no_grad()
+def ladder():
+    """x = tanh(A x + u) at spectral norm 0.5, 300 steps at once."""
+    module = sq.gallery.spectral_rnn(16, 0.5, rng=20314)
+    u = torch.from_numpy(np.random.default_rng(20315).standard_normal((300, 16)))
+    return {
+        method: sq.solve(module, torch.zeros(16).double(), u, method=method, window=300, tol=1e-14)
+        for method in ("constant", "frozen", "newton")
+    }
+
+
+def test_the_ladder():
+    """The matrix alone contracts, the Jacobian at zero contracts faster, Newton squares."""
+    solutions = ladder()
+    sweeps = {method: solution.sweeps for method, solution in solutions.items()}
+    assert sweeps["newton"] <= 5 < sweeps["frozen"] <= sweeps["constant"] <= 40
+    assert all(solution.ok for solution in solutions.values())
+    for method in ("constant", "frozen"):  # linear convergence: at least the contraction of A, which halves
+        residual = solutions[method].history["residual"]
+        assert (residual[1:-1] < 0.75 * residual[:-2]).all()
+    residual = solutions["newton"].history["residual"]
+    assert residual[2] < residual[1] ** 1.5
+    ax = sq.plotting.plot_ladder(solutions)
+    assert [len(line.get_xdata()) for line in ax.lines] == [len(s.history) for s in solutions.values()]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == [f"{m}: {int(k)} sweeps" for m, k in sweeps.items()]
+
+
+def test_convergence_of_every_window(rng):
+    u = torch.from_numpy(rng.standard_normal((90, 2)))
+    solution = sq.solve(lambda x, u: torch.tanh(0.9 * x + u), torch.zeros(2).double(), u, method="newton", window=30)
+    ax = solution.plot_convergence()
+    assert len(ax.lines) == 3
+    mine = solution.history[solution.history["window"] == 1]
+    np.testing.assert_array_equal(ax.lines[1].get_xdata(), mine["sweep"])
+    np.testing.assert_array_equal(ax.lines[1].get_ydata(), np.maximum(mine["residual"], 1e-18))
+    assert ax.get_yscale() == "log"
+    assert solution.plot_convergence(ax=ax) is ax
+    ordered = sq.solve(lambda x, u: x + u, torch.zeros(2).double(), u, method="sequential")
+    for plot in (sq.plotting.plot_convergence, lambda s: sq.plotting.plot_ladder({"a": s})):
+        with pytest.raises(ValueError, match="method='sequential' makes no sweeps"):
+            plot(ordered)
