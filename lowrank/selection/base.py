@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lowrank.coefficients import rounding
 from lowrank.sketching import SparseStack
 
 
@@ -63,5 +64,5 @@ def numerical_rank(diagonal: np.ndarray, n: int) -> int:
     size = np.abs(diagonal)
     if size.size == 0 or not size.max() > 0:
         return 0
-    small = size <= max(n, size.size) * np.finfo(size.dtype).eps * size.max()
+    small = size <= rounding(max(n, size.size), size.dtype) * size.max()
     return int(small.argmax()) if small.any() else size.size
