@@ -81,5 +81,4 @@ def test_single_precision_keeps_columns_that_it_resolves(rng):
     A = lr.gallery.with_spectrum(n, n, s, basis="cheap", rng=rng)
     f, g = (lr.column_id(B, rank=k, selection="lu", rng=7) for B in (A.astype(np.float32), A))
     assert f.rank == k
-    best = lr.gallery.optimal_error(s, k)
-    assert np.linalg.norm(A - f.to_dense()) <= max(1.02 * np.linalg.norm(A - g.to_dense()), 1.1 * best)
+    assert np.linalg.norm(A - f.to_dense()) <= 1.08 * np.linalg.norm(A - g.to_dense())
