@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from .conditioning import Growth
@@ -17,6 +16,8 @@ from .recurrence import CellRecurrence, Recurrence, as_recurrence
 
 _SAMPLE = 512  # steps that the diagnosis looks at
 _NORMS = 64  # of these, steps whose Jacobians are written out for their norms
+_SHARE = 0.1  # of the time of all steps in order, which the trials may take
+_PROMISE = ("newton", "chord", "elk", "frozen", "constant", "quasi")  # tried first
 _MARGIN = 0.8  # of the time of the steps in order, which an iterative method must stay below to be chosen
 _SHORT = 128  # below this many steps a diagnosis costs more than it can save
 
@@ -25,7 +26,8 @@ _SHORT = 128  # below this many steps a diagnosis costs more than it can save
 class Prediction:
     """What a method is expected to need for the whole sequence; measured on a sample and scaled up.
 
-    complete : False where the trial was called off since another method was done sooner: it needs at least that much.
+    complete : False where the trial was called off since another method was done sooner, or never begun (sweeps is NaN
+        then) since the trials had taken a tenth of the solve: it needs at least that much.
     """
 
     sweeps: float
@@ -65,7 +67,8 @@ class Diagnosis:
             f" {self.jacobian_norms[1]:.3g} at most",
         ]
         lines += [
-            f"{name}: {'about' if p.complete else 'at least'} {p.seconds:.3g} s, {p.sweeps:.1f} sweeps a window"
+            f"{name}: {'about' if p.complete else 'at least'} {p.seconds:.3g} s,"
+            + (" not tried" if math.isnan(p.sweeps) else f" {p.sweeps:.1f} sweeps a window")
             for name, p in self.predictions.items()
         ]
         return "\n".join(lines)
@@ -91,8 +94,8 @@ def diagnose(step: Any, x0: Any, inputs: Any) -> Diagnosis:
 
     Complexity
     ----------
-    At most 1024 steps in order, a linearisation of 512, and for each method a trial on these 512 that is called off
-    once it takes longer than the fastest so far: whatever T is.
+    At most 1024 steps in order, a linearisation of 512, and trials on these 512, each called off once it takes longer
+    than the fastest so far, all of them once they have taken a tenth of the solve.
 
     References
     ----------
@@ -146,32 +149,43 @@ def _look(problem: Recurrence) -> Diagnosis:
 
 
 def _race(problem: Recurrence, steps: int, best: float) -> dict[str, Prediction]:
-    """Every iterative method on the sample, each for as long as the fastest so far has taken."""
-    found = {}
-    for name, method in METHODS.items():
-        if method.exact:
-            continue
+    """Methods tried on the sample, each for as long as the fastest so far took, all within a share of the solve.
+
+    Whoever is not tried is given what two evaluations of all steps cost: no iteration needs less.
+    """
+    whole = problem.steps / steps
+    begin = time.perf_counter()
+    problem.evaluate(problem.x0.expand(steps, *problem.x0.shape), 0)
+    found = {
+        name: Prediction(math.nan, 2 * (time.perf_counter() - begin) * whole, False)
+        for name, method in METHODS.items()
+        if not method.exact
+    }
+    end = time.perf_counter() + _SHARE * best * whole
+    for name in sorted(found, key=lambda name: _PROMISE.index(name) if name in _PROMISE else len(_PROMISE)):
+        if time.perf_counter() > end:
+            break
         Run(problem, name, 4, max_sweeps=1).go(min(4, steps))  # compiles what has to be compiled
         run, begin = Run(problem, name), time.perf_counter()
         done = run.go(steps, best)
         seconds = time.perf_counter() - begin
         if done >= steps:
             best = min(best, seconds)
-        sweeps = len(run.history) / max(run.windows, 1)
-        found[name] = Prediction(sweeps, seconds / max(done, 1) * problem.steps, done >= steps)
+        found[name] = Prediction(
+            len(run.history) / max(run.windows, 1), seconds / max(done, 1) * problem.steps, done >= steps
+        )
     return found
 
 
 def _norms(problem: Recurrence, states, known: int) -> tuple[float, float]:
-    """Spectral norms of the Jacobians on steps spread over the sample."""
+    """Spectral norms of the Jacobians on the last steps of the sample."""
     if not known:
         return math.nan, math.nan
-    norms = []
-    for t in torch.linspace(0, known - 1, min(known, _NORMS)).round().int().unique().tolist():
-        before = states[t - 1] if t else problem.x0
-        J = problem.linearize(before[None], t)[1].matrices()
-        norms.append(float(torch.linalg.matrix_norm(J.nan_to_num(0, 0, 0), 2).max()))
-    return float(np.median(norms)), max(norms)
+    first = max(known - _NORMS, 0)
+    before = torch.cat([(states[first - 1] if first else problem.x0)[None], states[first : known - 1]])
+    J = problem.linearize(before, first)[1].matrices().nan_to_num(0, 0, 0)
+    norms = torch.linalg.matrix_norm(J, 2).flatten()
+    return float(norms.median()), float(norms.max())
 
 
 def _judge(problem, lyapunov: float, known: int, sample: int, predictions) -> tuple[str, str]:

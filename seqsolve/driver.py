@@ -38,7 +38,7 @@ class Run:
         self.eps, self.tiny = torch.finfo(x0.dtype).eps, torch.finfo(x0.dtype).tiny
         self.tol = 32 * self.eps if tol is None else tol
         self.states = torch.empty((problem.steps, *x0.shape), dtype=x0.dtype)
-        self.scale = float(x0.abs().max()) if x0.numel() and torch.isfinite(x0).all() else 0.0
+        self.scale = 0.0  # of the states so far; x0 may be far larger than they are, and must not excuse their errors
         self.history: list[tuple] = []
         self.windows = self.repaired = self.failed = self.largest_window = 0
         self.broken: int | None = None  # first step whose state is not finite

@@ -158,3 +158,11 @@ def test_a_guess_saves_sweeps(rng):
     assert again.sweeps == 1
     wild = sq.solve(step, x0, u, method="newton", window=45, guess=torch.full((90, 5), float("nan")))
     assert torch.allclose(wild.states, cold.states, atol=1e-12)
+
+
+def test_a_large_start_does_not_excuse_errors_in_small_states(rng):
+    """The tolerance is relative to the states, not to an x0 that they forget at once."""
+    x0, u = 100 * torch.ones(4), 0.05 * tensor(rng, 300, 4).float()
+    for method in ("jacobi", "chord", "newton"):
+        solution = sq.solve(lambda x, u: torch.tanh(0.2 * x.sin() + u), x0, u, method=method, window=100)
+        assert solution.status is sq.Status.CONVERGED, solution.explain()
