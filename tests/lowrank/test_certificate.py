@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import chi2
 
 import lowrank as lr
 from lowrank import gallery
@@ -35,6 +36,31 @@ def test_interval_covers_the_truth(name):
         for lower, upper in (from_residuals(rng.standard_normal((10, s.size)) * s, 1.0).interval for _ in range(3000))
     ]
     assert np.mean(hits) > (0.92 if name == "spike and tail" else 0.93)
+
+
+@pytest.mark.parametrize("name", ["harmonic", "exponential", "flat"])
+def test_the_interval_is_that_of_a_chi_square_with_jackknifed_degrees(rng, name):
+    """From the definition, one probe left out at a time; coverage alone would not see an interval that is too wide."""
+    p, level, floor, norms = 10, 0.1, 0.01, (0.5, 2.5)
+    R = rng.standard_normal((p, len(SPECTRA[name]))) * SPECTRA[name]
+
+    def ratio(rows):
+        pairs = [(a @ a * (b @ b), (a @ b) ** 2) for i, a in enumerate(rows) for b in rows[:i]]
+        return sum(above for above, _ in pairs) / sum(below for _, below in pairs)
+
+    logs = np.log([ratio(np.delete(R, i, axis=0)) for i in range(p)])
+    freedom = p * max(1.0, ratio(R) * np.exp(-np.sqrt((p - 1) ** 2 / p * np.var(logs, ddof=1))))
+    error = np.sqrt(np.mean(np.sum(R**2, axis=1)))
+    less, more = np.sqrt(freedom / chi2.ppf([1 - level / 2, level / 2], freedom))
+    found = from_residuals(R, 4.0, floor=floor, level=level, norms=norms)
+    assert found.absolute == pytest.approx(error)
+    assert found.estimate == pytest.approx(error / 2)
+    assert found.interval == pytest.approx((error * less / 2 / 2.5, error * more / 2 / 0.5 + floor))
+
+
+def test_one_probe_is_no_exact_error(rng):
+    assert "95 % interval" in str(from_residuals(rng.standard_normal((1, 5)), 4.0))
+    assert str(from_residuals(np.zeros((0, 5)), 4.0, floor=0.5)) == "0 (fro norm, exact)"
 
 
 def test_estimate_is_unbiased():

@@ -1,5 +1,7 @@
 """Nystrom: beside its definition, the one-by-one method's distribution, and matrices that are not what it needs."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -222,3 +224,45 @@ def test_bad_arguments(rng):
         lr.nystrom(np.eye(8), tol=0.1, norm="fro")
     with pytest.raises(ValueError, match="norm='nuclear' is not available; pass one of 'trace', 'fro', 'spectral'"):
         lr.nystrom(np.eye(8), rank=2, norm="nuclear")
+
+
+@pytest.mark.parametrize("tol, message", [
+    (0, "tol=0 is not a positive finite number; pass a relative error such as tol=1e-3"),
+    (-0.5, "tol=-0.5 is not a positive finite number"),
+    (np.nan, "tol=nan is not a positive finite number"),
+    (np.inf, "tol=inf is not a positive finite number"),
+    ("1e-3", "tol='1e-3' is not a real number; pass a relative error such as tol=1e-3"),
+    (True, "tol=True is not a real number"),
+])  # fmt: skip
+def test_tolerances_that_are_none(tol, message):
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+        lr.nystrom(np.eye(8), tol=tol)
+    with pytest.raises(TypeError, match="pass rank= or tol=, not both"):
+        lr.nystrom(np.eye(8), rank=2, tol=tol)
+
+
+def test_the_loosest_and_the_tightest_tolerance(rng):
+    K = _psd(rng, 20, np.float64) + np.eye(20)
+    for tol in (1, 1.5):  # zero is as good as that
+        f = lr.nystrom(K, tol=tol, rng=7)
+        assert (f.rank, f.trace_error, f.status) == (0, 1.0, lr.Status.TOLERANCE_EXACT)
+    f = lr.nystrom(K, tol=1e-300, rng=7)
+    assert f.rank == 20
+    assert f.trace_error <= 1e-14
+    with pytest.raises(ValueError, match='selection="given" names the columns itself, so pass rank= with it'):
+        lr.nystrom(K, tol=0.1, selection="given", indices=[1])
+
+
+def test_a_data_frame_holds_points_and_as_a_matrix_is_refused(rng):
+    pandas = pytest.importorskip("pandas")
+    X = rng.standard_normal((30, 3))
+    frame = pandas.DataFrame(X)
+    f, g = (lr.nystrom(lr.GaussianKernel(1.0), P, rank=5, rng=7) for P in (X, frame))
+    np.testing.assert_array_equal(f.factor, g.factor)
+    with pytest.raises(TypeError, match="X has dtype object; expected float32 or float64 points"):
+        lr.nystrom(lr.GaussianKernel(1.0), frame.assign(name="x"), rank=5)
+    for make in (lr.nystrom, lr.column_id, lr.cur):
+        with pytest.raises(TypeError, match=r"A is a pandas.DataFrame, which lowrank does not read.*numpy array"):
+            make(pandas.DataFrame(X @ X.T), rank=2)
+    with pytest.raises(TypeError, match=r"X is a pandas.DataFrame; cr reads numpy arrays, so convert it first"):
+        lr.cr(frame, frame.T, 2)
