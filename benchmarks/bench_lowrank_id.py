@@ -52,7 +52,7 @@ def column_id_race(spectrum: str, threads: int, quick: bool, with_scipy: bool = 
     absent = {}
     if with_scipy:
         peer = "scipy qr(pivoting=True), all of A"
-        contenders[peer] = lambda: scipy.linalg.qr(A, mode="r", pivoting=True, check_finite=False)[1][:k]
+        contenders[peer] = lambda: scipy.linalg.qr(A, mode="r", pivoting=True, check_finite=False)[-1][:k]
         error[peer] = lambda J: judge(A[:, J] @ np.linalg.lstsq(A[:, J], A, rcond=None)[0])
     if (torch := peers.load("torch")) is None:
         absent["torch.svd_lowrank"] = peers.why_absent("torch")
@@ -108,7 +108,7 @@ def single_race(threads: int, quick: bool) -> Race:
         OURS: lambda: lr.column_id(A, rank=k, rng=SEED),
     }
     name = f"column ID in single precision, {A.shape[0]} x {A.shape[1]}, k = {k}"
-    return race(name, contenders, threads=threads, error=lambda f: judge(f.to_dense()))
+    return race(name, contenders, threads=threads, error=lambda f: judge(f.to_dense()))  # pyright: ignore
 
 
 def races(quick: bool) -> Iterator[Race]:
@@ -214,4 +214,4 @@ class Single:
         return self.race.ratio(SINGLE, OURS).median
 
     def track_error_over_that_of_double(self, threads):
-        return self.race.error[SINGLE] / self.race.error[OURS]
+        return self.race.error[SINGLE] / self.race.error[OURS]  # pyright: ignore

@@ -33,7 +33,7 @@ def _squares(quick: bool) -> tuple[float, float]:
     A, k = _matrix(quick), SIZES[quick][3]
     s = svds(A, k=k, return_singular_vectors=False, rng=np.random.default_rng(SEED))
     total = float(A.power(2).sum())
-    return total, total - float(s @ s)
+    return total, total - float(np.sum(np.square(s)))  # pyright: ignore
 
 
 def over_optimum(C, Z: np.ndarray, quick: bool) -> float:
@@ -45,7 +45,7 @@ def over_optimum(C, Z: np.ndarray, quick: bool) -> float:
 
 def sparse_race(threads: int, quick: bool) -> Race:
     A, k = _matrix(quick), SIZES[quick][3]
-    G = np.random.default_rng(SEED).standard_normal((A.shape[0], k + 10))
+    G = np.random.default_rng(SEED).standard_normal((A.shape[0], k + 10))  # pyright: ignore
     contenders: dict[str, Callable] = {OURS: lambda: lr.column_id(A, rank=k, rng=SEED), FLOOR: lambda: A.T @ G}
     by_rows = np.ascontiguousarray(G.T)
     contenders["the same as G @ A"] = lambda: by_rows @ A
@@ -70,8 +70,8 @@ def sparse_race(threads: int, quick: bool) -> Race:
 
         peer = "scikit-learn randomized_svd"
         contenders[peer] = lambda: randomized_svd(A, k, random_state=SEED)
-        error[peer] = lambda found: over_optimum(found[0] * found[1], found[2], quick)
-    name = f"column ID, sparse {A.shape[0]} x {A.shape[1]}, {A.nnz} entries, k = {k}, flat spectrum"
+        error[peer] = lambda found: over_optimum(found[0] * found[1], found[2], quick)  # pyright: ignore
+    name = f"column ID, sparse {A.shape[0]} x {A.shape[1]}, {A.nnz} entries, k = {k}, flat spectrum"  # pyright: ignore
     return race(name, contenders, threads=threads, error=error, absent=absent)
 
 

@@ -30,7 +30,7 @@ def _job(spectrum: str, quick: bool) -> tuple[np.ndarray, int, float]:
     A = gallery.with_spectrum(m, n, gallery.SPECTRA[spectrum](n), basis="cheap", rng=SEED)
     tol = JOBS[spectrum] if quick else JOBS[spectrum] / 10
     R = np.linalg.qr(A, mode="r")
-    pivoted = scipy.linalg.qr(R, mode="r", pivoting=True)[0]
+    pivoted: np.ndarray = scipy.linalg.qr(R, mode="r", pivoting=True)[0]  # pyright: ignore
     tails = np.sqrt(np.cumsum(np.sum(pivoted**2, axis=1)[::-1])[::-1])
     return A, int(np.argmax(tails <= tol * tails[0])), tol
 

@@ -47,7 +47,7 @@ def kinds(folder: Path) -> dict[str, Callable[[np.ndarray], Any]]:
     def dask(A):
         import dask.array
 
-        return dask.array.from_array(A, chunks=(32, 32))
+        return dask.array.from_array(A, chunks=(32, 32))  # pyright: ignore
 
     def torch(A):
         import torch
