@@ -20,7 +20,7 @@ MAKE_VENV = $(PYTHON) -m venv --clear "$(VENV)"
 INSTALL   = "$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 endif
 
-.PHONY: help setup tour test lint format bench docs fuzz clean
+.PHONY: help setup tour test lint format bench docs fuzz mutate clean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,7 +28,8 @@ help:
 	@echo "make test    all tests"
 	@echo "make lint    ruff and the type checker"
 	@echo "make bench   asv benchmarks of this commit and their report, build/bench/index.html (QUICK=1: about a minute)"
-	@echo "make fuzz    the property tests with 2000 examples each, and two million damaged streams"
+	@echo "make fuzz    the property tests with 2000 examples each, two million damaged streams, ten thousand recurrences"
+	@echo "make mutate  small mutations of the sources, and whether the tests notice"
 	@echo "make docs    the manual, build/docs/index.html"
 	@echo "make clean   forget the environment and everything built"
 
@@ -69,6 +70,11 @@ endif
 fuzz: $(STAMP)
 	HYPOTHESIS_PROFILE=nightly "$(BIN)/python" -m pytest -m hypothesis $(TESTS)
 	"$(BIN)/python" tests/density/fuzz_rans.py --executions 2000000
+	"$(BIN)/python" tests/seqsolve/fuzz_solve.py --cases 10000
+
+mutate: $(STAMP)
+	"$(BIN)/python" tests/mutants.py lowrank/selection/lu.py --tests tests/lowrank/test_selection_pivoting.py
+	"$(BIN)/python" tests/mutants.py lowrank/certificate.py --tests tests/lowrank/test_certificate.py
 
 docs: $(STAMP)
 	$(INSTALL) --editable ".[test,tour,dask,docs]"

@@ -28,7 +28,7 @@ def rounding(n: int, dtype) -> float:
     while rounding errors add up like a random walk.
     """
     eps = float(np.finfo(dtype).eps)
-    return eps * (n if eps < 1e-10 else min(n, 4 * n**0.5))
+    return eps * (n if eps < 1e-10 else 4 * n**0.5)
 
 
 def independent(C: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -38,7 +38,7 @@ def independent(C: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if k <= m:
         Q, R = orthogonal(C)
         size = np.abs(np.diagonal(R))
-        if k == 0 or size.min() > cut * size.max():
+        if k == 0 or size.min() > cut * np.linalg.norm(R, axis=0).max():  # the longest column, wherever it stands
             return np.arange(k), Q, R
     (geqp3,) = get_lapack_funcs(("geqp3",), (C,))
     factored, order, *_ = geqp3(np.array(C, order="F", copy=True), lwork=BLOCK * (k + 2))
