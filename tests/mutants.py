@@ -66,7 +66,8 @@ def changes(node: ast.AST) -> Iterator[ast.AST]:
         yield copy.deepcopy(node.operand)
     elif isinstance(node, ast.Constant) and isinstance(node.value, (bool, int, float)):
         value = node.value
-        yield ast.Constant(not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else 2 * value)
+        doubled = 2 * value or 1.0  # twice zero would change nothing
+        yield ast.Constant(not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else doubled)
     elif isinstance(node, (ast.Name, ast.Attribute)):
         name = node.id if isinstance(node, ast.Name) else node.attr
         if name in CALLS:
