@@ -27,7 +27,7 @@ help:
 	@echo "make tour    the main job of all three packages on real data; writes build/tour/index.html"
 	@echo "make test    all tests"
 	@echo "make lint    ruff and the type checker"
-	@echo "make bench   asv benchmarks of this commit and their report, build/bench/index.html (QUICK=1: about a minute)"
+	@echo "make bench   asv benchmarks of this commit and their report, build/bench/index.html (QUICK=1: some minutes)"
 	@echo "make fuzz    the property tests with 2000 examples each, two million damaged streams, ten thousand recurrences"
 	@echo "make mutate  small mutations of the sources, and whether the tests notice"
 	@echo "make docs    the manual, build/docs/index.html"

@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     modules = sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name.startswith("bench_"))
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", help="run only modules whose name contains one of these words")
-    parser.add_argument("--quick", action="store_true", help="smaller sizes: everything in about a minute")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes: everything in some minutes")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench" / "index.html")
     options = parser.parse_args(arguments)
     chosen = [m for m in modules if not options.names or any(word in m for word in options.names)]
