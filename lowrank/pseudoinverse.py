@@ -124,8 +124,8 @@ def pinv(A, *, method="svd", rcond=None, ridge=None, max_iterations=None, throw=
         complex128 (numpy integers and bool become float64).
     method : how to compute it.
         "svd", singular values up to `rcond` times the largest counted as zero;
-        "qr", two QRs, the first pivoted: no SVD, nearly the same answer, and no faster on a CPU (torch has no pivoted QR:
-        there A must have full rank);
+        "qr", two QRs, the first pivoted: no SVD, nearly the same answer, and no faster on a CPU (torch has no pivoted
+        QR: there A must have full rank);
         "newton_schulz" and "chebyshev", matrix products alone, two and three a step, until they converge, which is
         checked: for condition numbers up to about 1e5 in double and 200 in single precision, singular values below
         about eps^(2/3) of the largest counting as zero;
