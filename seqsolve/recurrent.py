@@ -29,9 +29,9 @@ def parallelize(module: nn.GRU, *, method: str = "auto", workers: int | None = N
 @overload
 def parallelize(module: nn.LSTM, *, method: str = "auto", workers: int | None = None) -> FusedLSTM: ...
 @overload
-def parallelize(module: nn.Module, *, method: str = "auto", workers: int | None = None) -> nn.Module: ...
+def parallelize(module: nn.Module, *, method: str = "auto", workers: int | None = None) -> Any: ...
 def parallelize(module, *, method="auto", workers=None):
-    r"""A faster drop-in for a recurrent module, with the same parameters, signature and outputs.
+    r"""A faster drop-in for a recurrent module, or for all that a larger module contains: same parameters and outputs.
 
     .. math:: h_t = f(h_{t-1}, x_t),\quad t = 1..T
 
@@ -42,7 +42,8 @@ def parallelize(module, *, method="auto", workers=None):
 
     Parameters
     ----------
-    module : nn.RNN, nn.GRU or nn.LSTM with any constructor flags.
+    module : nn.RNN, nn.GRU or nn.LSTM with any constructor flags; an nn.RNNCell, nn.GRUCell or nn.LSTMCell, in place
+        of a loop over it; or any module that contains recurrent ones, such as nn.Sequential or a model of your own.
     method : "auto" takes the faster of the two, by a measured rule (`seqsolve.dispatch`); "sequential" insists on the
         fused loop and raises where it cannot run; "torch" always calls torch's own.
     workers : threads over the sequences of a batch and the directions of a bidirectional layer; None is torch's own
@@ -52,12 +53,16 @@ def parallelize(module, *, method="auto", workers=None):
     -------
     nn.Module
         An instance of nn.RNN, nn.GRU or nn.LSTM whose ``forward`` takes tensors of 2 or 3 dimensions or a
-        PackedSequence, and the initial state.
+        PackedSequence, and the initial state. Of a cell, a module over whole sequences, time first:
+        ``output, state = fast(inputs, state)`` with the state as the cell takes it. Of a larger module, a copy that
+        shares its parameters and buffers and in which the recurrent modules are replaced, one in several places by one;
+        its ``.report`` has the ``parts`` by name, and ``left``: what was not replaced, and why.
 
     Raises
     ------
     TypeError
-        If `module` is not exactly an nn.RNN, nn.GRU or nn.LSTM.
+        If `module` neither is nor contains an nn.RNN, nn.GRU, nn.LSTM. Subclasses of them are never replaced: their
+        forward may be another one.
     ValueError
         If `method` is unknown. In a call: if method="sequential" cannot serve the input; else whatever torch raises.
 
@@ -93,13 +98,14 @@ def parallelize(module, *, method="auto", workers=None):
         raise ValueError(f"method={method!r} is unknown; parallelize takes {', '.join(map(repr, _METHODS))}")
     if workers is not None:
         resolve_workers(workers)
-    targets: dict[type, Any] = {nn.RNN: FusedRNN, nn.GRU: FusedGRU, nn.LSTM: FusedLSTM}
-    target = targets.get(type(module), type(module))
-    if not issubclass(target, _Fused):
-        raise TypeError(
-            f"parallelize takes nn.RNN, nn.GRU or nn.LSTM, got {type(module).__module__}.{type(module).__qualname__};"
-            " wrap the recurrent modules inside it one by one"
-        )
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"parallelize takes a torch module, got {type(module).__name__}; for a step(x, u) call solve")
+    from . import composite, sequences
+
+    layers: dict[type, Any] = {nn.RNN: FusedRNN, nn.GRU: FusedGRU, nn.LSTM: FusedLSTM}
+    if type(module) not in layers | sequences.CELLS and not isinstance(module, _Fused):
+        return composite.replaced(module, lambda part: parallelize(part, method=method, workers=workers), (*layers,))
+    target: Any = (layers | sequences.CELLS).get(type(module), type(module))
     state = module.__getstate__() if hasattr(module, "__getstate__") else module.__dict__
     fast: Any = target.__new__(target)
     fast.__setstate__({k: v.copy() if isinstance(v, dict | list) else v for k, v in state.items()})
@@ -170,11 +176,14 @@ class _Fused:
         )
 
     def _torch(self, input, hx, reason):
-        result = super().forward(input, hx)  # type: ignore[misc]
+        result = self._by_torch(input, hx)
         if not torch.compiler.is_compiling():
             output = result[1][0] if isinstance(result[1], tuple) else result[1]
             self.__dict__["_record"] = _Record("torch", reason, 0, torch.get_num_threads(), output)
         return result
+
+    def _by_torch(self, input, hx):
+        return super().forward(input, hx)  # type: ignore[misc]
 
     @property
     def _kind(self) -> str:
@@ -219,7 +228,7 @@ class _Call:
             return "torch.compile traces torch's own module"
         packed = isinstance(input, PackedSequence)
         data = input.data if packed else input
-        lstm = isinstance(module, nn.LSTM)
+        lstm = module._kind == "lstm"
         if not isinstance(data, Tensor) or data.dim() not in ((2,) if packed else (2, 3)):
             return _MALFORMED
         states = () if hx is None else tuple(hx) if lstm else (hx,)
@@ -231,11 +240,11 @@ class _Call:
             return "a tensor subclass"
         if not all(t.is_cpu for t in everything):
             return f"the data are on {data.device}, and the fused loop runs on the CPU"
+        if torch.is_autocast_enabled("cpu"):  # before the dtypes: the layer before may have returned bfloat16
+            return "autocast is on"
         dtype = data.dtype
         if not all(t.dtype == dtype for t in everything) or dtype not in _FLOATS:
             return _MALFORMED
-        if torch.is_autocast_enabled("cpu"):
-            return "autocast is on"
         if getattr(torch._C, "_are_functorch_transforms_active", bool)():
             return "a functorch transform is active"
         if module.training and module.dropout > 0 and module.num_layers > 1:

@@ -175,23 +175,23 @@ def test_second_derivatives_and_shared_history(generator):
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
 
 
-def test_training_gives_the_same_losses_as_torch(generator):
+def test_two_hundred_steps_of_training_give_the_losses_of_torch(generator):
     module = make("gru", 3, 8, generator, dtype=torch.float64)
-    x, target = draw(generator, 30, 4, 3, dtype=torch.float64), draw(generator, 30, 4, 8, dtype=torch.float64)
+    x, target = draw(generator, 12, 4, 3, dtype=torch.float64), draw(generator, 12, 4, 8, dtype=torch.float64)
     curves = []
     for wrap in (lambda m: m, lambda m: sq.parallelize(m, method="sequential")):
         f = wrap(copy.deepcopy(module))
-        optimizer = torch.optim.Adam(f.parameters(), lr=0.05)
+        optimizer = torch.optim.SGD(f.parameters(), lr=0.2, momentum=0.5)
         losses = []
-        for _ in range(20):
+        for _ in range(200):
             optimizer.zero_grad()
             loss = ((f(x)[0] - target) ** 2).mean()
             loss.backward()
             optimizer.step()
             losses.append(float(loss.detach()))
         curves.append(losses)
-    assert curves[0][-1] < curves[0][0]
-    np.testing.assert_allclose(*curves, rtol=1e-9)
+    assert curves[0][-1] < 0.9 * curves[0][0]
+    np.testing.assert_allclose(*curves, rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -334,9 +334,14 @@ def test_reports_know_chaos(generator):
 @pytest.mark.parametrize(
     "module, options, error, message",
     [
-        (nn.Linear(2, 2), {}, TypeError, "takes nn.RNN, nn.GRU or nn.LSTM, got torch.nn.modules.linear.Linear"),
-        (nn.Sequential(nn.GRU(2, 2)), {}, TypeError, "wrap the recurrent modules inside it one by one"),
-        (type("Mine", (nn.GRU,), {})(2, 2), {}, TypeError, "Mine"),
+        (nn.Linear(2, 2), {}, TypeError, "got torch.nn.modules.linear.Linear, which has none"),
+        (len, {}, TypeError, "takes a torch module, got builtin_function_or_method"),
+        (
+            type("Mine", (nn.GRU,), {})(2, 2),
+            {},
+            TypeError,
+            "Mine is a subclass of nn.GRU, whose forward may be another",
+        ),
         (nn.GRU(2, 2), {"method": "fast"}, ValueError, "method='fast' is unknown; parallelize takes 'auto'"),
         (nn.GRU(2, 2), {"workers": 0}, ValueError, "workers=0 asks for no thread"),
     ],
