@@ -74,6 +74,17 @@ class _Carried:
     def __init__(self, x0: Tensor):
         self.error, self.shift, self.largest = torch.zeros_like(x0), 0.0, 0.0
 
+    @property
+    def value(self) -> Tensor:
+        """The error itself."""
+        return self.error * math.exp(min(self.shift, 700.0))
+
+    def enter(self, error: Tensor) -> None:
+        """Begin with an error that the steps before hand over."""
+        size = _largest(error)
+        self.largest = size
+        self.error = error.clone() if math.isfinite(size) else torch.zeros_like(error)
+
     def advance(self, linear, rhs: Tensor) -> None:
         errors = linear.scan(rhs * math.exp(-self.shift), self.error)
         size = _largest(errors)

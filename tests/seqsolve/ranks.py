@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from seqsolve import distributed
+from seqsolve import distributed, solve
 from seqsolve.attention import online_softmax
 from seqsolve.scan import affine_scan
 
@@ -45,6 +45,26 @@ def problem():
     }
 
 
+def recurrences():
+    """Steps to solve over ranks: name, step, its parameters, x0, inputs, method."""
+    whole = problem()
+    generator = torch.Generator().manual_seed(2024)
+    W = torch.randn(3, 3, generator=generator, dtype=torch.float64)
+    gru = torch.nn.GRU(3, 3).double()
+    with torch.no_grad():
+        for weight in gru.parameters():
+            weight.copy_(0.4 * torch.randn(weight.shape, generator=generator, dtype=torch.float64))
+    poisoned = whole["b"].clone()
+    poisoned[5, 0, 1] = torch.nan
+    for gain in (0.4, 1.5):
+        A = (gain * W).requires_grad_()
+        yield f"tanh {gain}", lambda x, u, A=A: torch.tanh(x @ A.T + u), [A], whole["h0"], whole["b"], "newton"
+    yield "gru", gru, list(gru.parameters()), whole["h0"], whole["b"], "auto"
+    yield "poisoned", lambda x, u: torch.tanh(0.5 * x + u), [], whole["h0"], poisoned, "newton"
+    # the map that overflows from every guess but the true start: Newton's seams have to be left out
+    yield "square", lambda x, u: x * x * 3 - 0.1 * u, [], 0 * whole["h0"], whole["b"].abs().clamp(max=0.3), "sequential"
+
+
 def agree(rank, world, folder):
     """Everything once, forward and backward; saved for the parent to compare with one process."""
     whole, lengths = problem(), LENGTHS[world]
@@ -67,12 +87,27 @@ def agree(rank, world, folder):
             f"{name}.k": k.grad,
             f"{name}.v": v.grad,
         }
+    for name, step, parameters, x0, inputs, method in recurrences():
+        start, u = x0.clone().requires_grad_(), inputs[first:last].clone().requires_grad_()
+        sol = distributed.solve(step, start, u, method=method)
+        out[f"solve {name}.x"] = sol.states
+        print("SOLVED", name, sol.status.name, sol.ok, f"{sol.certificate.bound!r}", sol.reason)
+        if name != "poisoned":
+            (sol.states * whole["cotangent"][first:last]).sum().backward()
+            out |= {f"solve {name}.u": u.grad, f"solve {name}.start": start.grad}
+            out |= {
+                f"solve {name}.p{i}": p.grad if last > first else torch.zeros_like(p) for i, p in enumerate(parameters)
+            }
     _, mine = online_softmax(whole["q"], whole["k"][:, :, first:last], whole["v"][:, :, first:last])
     out["merged"] = distributed.merge(mine).output()
     try:
         distributed.affine_scan(torch.zeros(2, 3 + rank), torch.zeros(2, 3 + rank))
     except ValueError as error:
         print("SHAPES", error)
+    try:
+        distributed.solve(lambda x, u: x + u.sum(-1, keepdim=True), torch.zeros(2), torch.zeros(2, 3 + rank))
+    except ValueError as error:
+        print("INPUTS", error)
     np.savez(folder / f"{rank}.npz", **{n: x.detach().numpy() for n, x in out.items()})
 
 
@@ -83,6 +118,7 @@ def leave(rank, world, folder):
     if rank == world - 1:
         os._exit(0)
     report(lambda: distributed.affine_scan(x, x, timeout=20))
+    report(lambda: distributed.solve(torch.nn.GRUCell(2, 2), torch.zeros(2), x, timeout=20))
 
 
 def hang(rank, world, folder):
@@ -122,6 +158,8 @@ def main(folder, jobs):
     torch.set_num_threads(1)
     for structure, A in (("diag", torch.ones(2, 1)), ("dense", torch.ones(2, 1, 1))):  # compiled before the forks
         affine_scan(A.double(), torch.ones(2, 1).double(), structure=structure, workers=1)
+    for _, step, _, x0, inputs, method in recurrences():
+        solve(step, x0, inputs.clone().requires_grad_(), method=method).states[:5].sum().backward()
     for job, world in zip(jobs[::2], map(int, jobs[1::2])):
         home = Path(folder) / f"{job}{world}"
         home.mkdir()

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from seqsolve import distributed
+from seqsolve import distributed, solve
 from seqsolve.attention import SoftmaxState, causal, online_softmax
 from seqsolve.scan import affine_scan
 from tests.conftest import ROOT
-from tests.seqsolve.ranks import LENGTHS, RINGS, problem
+from tests.seqsolve.ranks import LENGTHS, RINGS, problem, recurrences
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
 
@@ -55,6 +55,14 @@ def expected():
             f"{name}.k": k.grad,
             f"{name}.v": v.grad,
         }
+    for name, step, parameters, x0, inputs, _ in recurrences():
+        start, u = x0.clone().requires_grad_(), inputs.clone().requires_grad_()
+        states = solve(step, start, u, method="sequential").states
+        out[f"solve {name}.x"] = states
+        if name != "poisoned":
+            (states * whole["cotangent"]).sum().backward()
+            out |= {f"solve {name}.u": u.grad, f"solve {name}.start": start.grad}
+            out |= {f"solve {name}.p{i}": p.grad for i, p in enumerate(parameters)}
     out["merged"] = online_softmax(whole["q"], whole["k"], whole["v"])[0]
     return {name: x.detach().numpy() for name, x in out.items()}
 
@@ -69,14 +77,30 @@ def test_many_processes_give_the_numbers_of_one(ran, world):
         if name == "merged":
             assert all(np.array_equal(part, parts[0]) for part in parts)
             joined = parts[0]
-        elif name.endswith(".h0"):
+        elif name.endswith((".h0", ".start")) or ".p" in name:
             joined = sum(parts)
         else:
-            axis = 0 if name.split(".")[0] in ("diag", "dense", "scalar") else 2
+            axis = 0 if name.split(".")[0] in ("diag", "dense", "scalar") or name.startswith("solve") else 2
             assert [part.shape[axis] for part in parts] == LENGTHS[world]
             joined = np.concatenate(parts, axis)
         np.testing.assert_allclose(joined, whole, rtol=0, atol=1e-12, err_msg=name)
     assert all("SHAPES b has shape (2, " in text and "only the length in time may differ" in text for text in words)
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_the_certificate_of_a_solve_over_ranks_is_one_for_all(ran, world):
+    words = said(ran / f"agree{world}", world)
+    for name, step, _, x0, inputs, _ in recurrences():
+        lines = [re.search(rf"SOLVED {re.escape(name)} (\w+) (\w+) (\S+) (.*)", text) for text in words]
+        assert len({line.groups()[:3] for line in lines}) == 1, lines
+        alone = solve(step, x0, inputs)
+        status, ok, bound = lines[0].groups()[:3]
+        assert ok == str(alone.ok)
+        if name == "poisoned":
+            assert status == "NONFINITE"
+        else:  # other random signs on other ranks: the same size
+            assert alone.certificate.bound / 4 < float(bound) < 4 * alone.certificate.bound
+    assert all("INPUTS inputs has shape (2" in text for text in words)
 
 
 @pytest.mark.parametrize("job,world", [("leave", 3), ("hang", 3)])
@@ -108,6 +132,11 @@ def test_misuse_is_answered_with_a_sentence():
             distributed.affine_scan(x, x, timeout=0)
         with pytest.raises(TypeError, match=r"time along their first axis"):
             distributed.affine_scan(x, 3.0)
+        with pytest.raises(ValueError, match=r"method='newtn' is unknown; pass 'auto' or one of .*newton"):
+            distributed.solve(torch.tanh, x, x, method="newtn")
+        empty = distributed.solve(lambda h, u: h, x, torch.zeros(0, 2, 1))
+        assert empty.status.name == "EMPTY"
+        assert empty.states.shape == (0, 2, 1)
         with pytest.raises(TypeError, match=r"expected a SoftmaxState"):
             distributed.merge(x)
         with pytest.raises(ValueError, match=r"they split one time axis"):
