@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -170,5 +171,18 @@ def _info(given) -> dict:
 
 _COMMANDS = {"fit": _fit, "compress": _compress, "decompress": _decompress, "info": _info}
 
+
+def _piped() -> int:
+    """`main`, where whoever reads the output, such as head, may have seen enough before the end: that is no failure."""
+    try:
+        try:
+            return main()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what the buffer still holds goes nowhere
+        return 0
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_piped())

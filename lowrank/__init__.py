@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from .pseudoinverse import PseudoInverse as PseudoInverse
     from .pseudoinverse import pinv as pinv
     from .results import Status as Status
-    from .results import load as load
     from .selection import SELECTIONS as SELECTIONS
     from .selection import select_columns as select_columns
     from .selection import select_rows as select_rows
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from .sketches import GaussianSketch as GaussianSketch
     from .sketches import SparseStack as SparseStack
     from .sketches import TrigonometricSketch as TrigonometricSketch
+    from .storage import load as load
     from .two_sided import TwoSidedID as TwoSidedID
     from .two_sided import two_sided_id as two_sided_id
 
@@ -91,7 +91,7 @@ _EXPORTS = {
     "cr": "column_row",
     "cur": "cur",
     "gallery": "gallery",
-    "load": "results",
+    "load": "storage",
     "nystrom": "nystrom",
     "pinv": "pseudoinverse",
     "plot_decay": "plotting",

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -250,5 +251,18 @@ def _next(given: argparse.Namespace, found: Any, shape: tuple[int, int]) -> str:
 
 _COMMANDS = {"id": _id, "cur": _cur, "nystrom": _nystrom, "info": _info}
 
+
+def _piped() -> int:
+    """`main`, where whoever reads the output, such as head, may have seen enough before the end: that is no failure."""
+    try:
+        try:
+            return main()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what the buffer still holds goes nowhere
+        return 0
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_piped())

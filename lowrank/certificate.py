@@ -1,7 +1,7 @@
 """How good an approximation is, measured on Gaussian probes that had no part in making it."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -62,6 +62,16 @@ def from_residuals(
     norm = np.sqrt(squared_norm)
     interval = float(error * less / norm / norms[1]), float(error * more / norm / norms[0] + floor)
     return Certificate(float(error / norm), interval, float(error), p)
+
+
+def of_nothing(found: Certificate) -> Certificate:
+    """What is known of an approximation by zero: its relative error is 1, or 0 where A is zero too.
+
+    found : a certificate of the same, for what it says of ||A||.
+    """
+    size = found.size or found.absolute
+    relative = 1.0 if size > 0 else 0.0
+    return replace(found, estimate=relative, interval=(relative, relative), absolute=size, probes=0)
 
 
 def spread(gram: np.ndarray, level: float) -> tuple[float, float]:

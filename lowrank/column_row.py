@@ -9,7 +9,7 @@ import numpy as np
 
 from ._checks import check_choice
 from ._tensors import takes_tensors
-from .certificate import Certificate, from_residuals
+from .certificate import Certificate, from_residuals, of_nothing
 from .pairs import Pairs, greedy, leverage_odds, norm_odds
 from .results import Product, Record
 
@@ -144,6 +144,8 @@ def cr(X, Y, rank, *, method="norm", weights="none", rng=None) -> ColumnRow:
         w = pairs.full_weights(J)
     w = w.astype(pairs.dtype)
     certificate = _certify(pairs, J, w, generator)
+    if not len(J):
+        certificate = of_nothing(certificate)
     if certificate.estimate > 1 and status not in (PairStatus.EMPTY, PairStatus.ZERO):
         status = PairStatus.POOR
     L = pairs.unscaled(w, J) if w.ndim == 2 else w

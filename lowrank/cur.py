@@ -11,7 +11,7 @@ from ._checks import check_choice, check_indices, check_method, check_norm, chec
 from ._progress import reporting
 from ._tensors import identity, solve_triangular, takes_tensors
 from ._threads import blas_threads, resolve_workers
-from .certificate import Certificate, from_residuals, spectral
+from .certificate import Certificate, from_residuals, of_nothing, spectral
 from .interpolative import FLAT, choose_columns
 from .operands import Operand, as_operand
 from .passes import PROBES, FirstPass, first_pass, squared_norms, unit
@@ -183,6 +183,10 @@ def cur(
         choices.append(f"core {parts.found}")
         if norm == "spectral":
             certificate = spectral(start.operand, *_products(parts), start.rng, workers)
+        if not len(J):
+            certificate = of_nothing(certificate)
+        if parts.spanned < len(J) and status in (Status.RANK_REACHED, Status.EXACT_RANK, Status.REPAIRED):
+            status = Status.DEPENDENT
         report(5)
     record = Record(
         status, certificate, operand.entries_read - before, time.perf_counter() - began, method, tuple(choices),
@@ -193,12 +197,13 @@ def cur(
 
 @dataclass(frozen=True, eq=False)
 class _Parts:
-    """What a choice of columns leads to: rows, the kept parts, and the core of the kind `found`."""
+    """What a choice of columns leads to: rows, of which `spanned` are independent, and the core of the kind `found`."""
 
     rows: np.ndarray
     C: Any
     R: Any
     core: Core
+    spanned: int
     rule: str
     found: str
     repaired: bool
@@ -210,12 +215,12 @@ def _parts(operand: Operand, start: FirstPass, J, extra: int, selection: str, ro
     rows, rule = choose_rows(dense(C), len(J), extra if len(J) else 0, selection, rows, start.rng)
     R = operand.keep_rows(rows, workers=workers)
     kind = "sketched" if core == "auto" else core
-    made = _core(start, dense(C), dense(R), J, kind, workers)
+    made, spanned = _core(start, dense(C), dense(R), J, kind, workers)
     repaired = len(J) > 0 and kind != "optimal" and _poor(start, J, made, R, core == "auto")
     if repaired:
         kind = "optimal"
-        made = _core(start, dense(C), dense(R), J, kind, workers)
-    return _Parts(rows, C, R, made, rule, kind, repaired)
+        made, spanned = _core(start, dense(C), dense(R), J, kind, workers)
+    return _Parts(rows, C, R, made, spanned, rule, kind, repaired)
 
 
 def _within(
@@ -316,19 +321,30 @@ def choose_rows(C: np.ndarray, k: int, extra: int, selection: str, given, rng) -
 
 
 def _filled(Y: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """`rows` (independent columns of Y), and by pivoted QR of what these leave as many more as Y has rank for."""
-    Q, _ = coef.orthogonal(Y[:, rows])
-    E = Y - Q @ (Q.conj().T @ Y)
-    E[:, rows] = 0.0
-    more = pivot_order(E)[1][: len(Y) - len(rows)]
-    rows = np.concatenate([rows, more])
-    return rows[coef.independent(Y[:, rows])[0]]
+    """`rows` (independent columns of Y), and by pivoted QR of what these leave as many more as Y has rank for.
+
+    A row that comes late may be so much longer than the first ones that some of these are nothing beside it: then
+    others take their places, until all are as many as wanted or none is left.
+    """
+    for _ in range(len(Y)):
+        Q, _ = coef.orthogonal(Y[:, rows])
+        E = Y - Q @ (Q.conj().T @ Y)
+        E[:, rows] = 0.0
+        more = np.setdiff1d(pivot_order(E)[1], rows, assume_unique=True)[: len(Y) - len(rows)]
+        if not len(more):
+            break
+        rows = np.concatenate([rows, more])
+        rows = rows[coef.independent(Y[:, rows])[0]]
+        if len(rows) == len(Y):
+            break
+    return rows
 
 
-def _core(start: FirstPass, C, R, J, kind: str, workers: int) -> Core:
-    """The core of the kind asked for."""
+def _core(start: FirstPass, C, R, J, kind: str, workers: int) -> tuple[Core, int]:
+    """The core of the kind asked for, and how many rows it has a use for; the others depend on these to rounding."""
     dtype = C.dtype
     factor = dtype.type(getattr(start.operand, "factor", 1.0))
+    kept = np.empty(0, np.int64)
     with blas_threads(1):
         if len(J) == 0 or len(R) == 0:
             made = Core(np.eye(len(J), dtype=dtype), np.zeros((len(J), len(R)), dtype), np.eye(len(R), dtype=dtype))
@@ -350,7 +366,7 @@ def _core(start: FirstPass, C, R, J, kind: str, workers: int) -> Core:
             made = Core(P, M, _bordered(T, kept, len(R)))
     if not all(np.isfinite(part).all() for part in (made.P, made.M, made.Q)):
         raise ValueError("the entries of A are too large for a core in this dtype; scale A first")
-    return made
+    return made, len(kept)
 
 
 def _bordered(T: np.ndarray, kept: np.ndarray, size: int) -> np.ndarray:
@@ -375,4 +391,5 @@ def _certify(start: FirstPass, J, core: Core, R) -> Certificate:
         residual = W - W[:, J] @ core._matmat(dense(R))
     found = from_residuals(residual, start.sketch.squared_norm, norms=start.sketch.norm_interval())
     scale = float(getattr(start.operand, "factor", 1.0))
-    return Certificate(found.estimate, found.interval, found.absolute / scale, found.probes)
+    size = float(np.sqrt(start.sketch.squared_norm)) / scale
+    return Certificate(found.estimate, found.interval, found.absolute / scale, found.probes, size=size)

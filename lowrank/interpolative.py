@@ -12,7 +12,7 @@ from ._checks import check_choice, check_indices, check_method, check_norm, chec
 from ._progress import reporting
 from ._tensors import takes_tensors
 from ._threads import blas_threads, resolve_workers
-from .certificate import Certificate, from_residuals, spectral
+from .certificate import Certificate, from_residuals, of_nothing, spectral
 from .operands import Operand, as_operand
 from .operands.sparse import Sparse
 from .passes import PROBES, FirstPass, first_pass
@@ -282,6 +282,8 @@ def decompose(operand: Operand, rank, tol, norm, quality, selection, indices, sk
             certificate = spectral(
                 start.operand, lambda X: C @ (Z @ X), lambda X: Z.conj().T @ (C.conj().T @ X), start.rng, workers
             )
+        if not len(J):
+            certificate = of_nothing(certificate)
         report(4)
     record = Record(
         status, certificate, operand.entries_read - before, time.perf_counter() - began, method, tuple(choices),

@@ -1,5 +1,6 @@
 """Two-sided ID: a block of A itself, between the coefficients of all rows and of all columns."""
 
+import math
 import time
 from dataclasses import dataclass, replace
 
@@ -9,11 +10,12 @@ from . import coefficients as coef
 from ._checks import check_method
 from ._tensors import takes_tensors
 from ._threads import blas_threads, resolve_workers
+from .certificate import Certificate
 from .cur import choose_rows
 from .interpolative import decompose
 from .operands import as_operand
 from .passes import unit
-from .results import Record, Recorded, dense
+from .results import Record, Recorded, Status, dense
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -88,8 +90,8 @@ def two_sided_id(
     Returns
     -------
     TwoSidedID
-        A linear operator; what it keeps of A are `rank` squared entries. The upper end of its certificate includes what
-        rounding in X may add.
+        A linear operator; what it keeps of A are `rank` squared entries. Its certificate includes what X adds to the
+        error: rounding, and more where a rule such as "uniform" took rows that do not span the others (DEPENDENT).
 
     Raises
     ------
@@ -125,11 +127,16 @@ def two_sided_id(
     J, C, Z, record = decompose(operand, *options)
     C = dense(C)
     rows, rule = choose_rows(C, len(J), 0, selection, None, generator)
-    X, slack = _left(C, rows, Z, resolve_workers(workers))
-    low, high = record.certificate.interval
+    X, added = _left(C, rows, Z, resolve_workers(workers))
+    status, share = record.status, _share(record.certificate, added)
+    if len(rows) < len(J):
+        status = Status.DEPENDENT
+    elif tol is not None and status is Status.TOLERANCE_MET and share > 1e-3 * tol:
+        status = Status.TOLERANCE_MISSED
     record = replace(
         record,
-        certificate=replace(record.certificate, interval=(low, high + slack)),
+        status=status,
+        certificate=_with(record.certificate, share),
         choices=(*record.choices, f"rows by {rule}, on the chosen columns"),
         entries_read=operand.entries_read - before,
         seconds=time.perf_counter() - began,
@@ -138,7 +145,7 @@ def two_sided_id(
 
 
 def _left(C: np.ndarray, rows: np.ndarray, Z: np.ndarray, workers: int) -> tuple[np.ndarray, float]:
-    """X with ``C = X C[rows]``, and the relative error ``||C - X C[rows]|| ||Z|| / ||C||`` that it may add to A's."""
+    """X with ``C = X C[rows]``, and what it adds to the error, ``||(C - X C[rows]) Z||_F``."""
     if C.size == 0:
         return np.empty((len(C), 0), C.dtype), 0.0
     scale = float(max(np.abs(np.real(C)).max(), np.abs(np.imag(C)).max()))
@@ -148,5 +155,24 @@ def _left(C: np.ndarray, rows: np.ndarray, Z: np.ndarray, workers: int) -> tuple
     Xt = coef.solve(Q, R, Y, workers=workers)
     Xt[:, rows] = np.eye(len(rows), dtype=Xt.dtype)
     with blas_threads(1):
-        left = float(np.linalg.norm(Y - Y[:, rows] @ Xt)) / float(np.linalg.norm(Y))
-        return np.ascontiguousarray(Xt.T), left * float(np.linalg.norm(Z))
+        E = Y - Y[:, rows] @ Xt
+        square = float(np.real(np.vdot(Z, (E.conj() @ E.T) @ Z)))  # E^T Z itself would be as large as A
+        return np.ascontiguousarray(Xt.T), math.sqrt(max(square, 0.0)) / unit(scale, C.dtype)
+
+
+def _share(found: Certificate, added: float) -> float:
+    """`added` over ||A||, in the norm of the certificate."""
+    size = found.size or (found.absolute / found.estimate if found.estimate > 0 else 0.0)
+    return min(added / size, 1.0) if size > 0 else 0.0
+
+
+def _with(found: Certificate, share: float) -> Certificate:
+    """The certificate of the column ID, and of a further error of this share of ||A||: the ends as if these aligned."""
+    low, high = found.interval
+    growth = math.hypot(1.0, share / found.estimate) if found.estimate > 0 else 1.0
+    return replace(
+        found,
+        estimate=math.hypot(found.estimate, share),
+        interval=(max(low - share, 0.0), high + share),
+        absolute=found.absolute * growth if found.absolute > 0 else share * found.size,
+    )

@@ -82,7 +82,8 @@ def _check(f: "ColumnID", operand, old: Certificate) -> None:
     if operand.kind == "LinearOperator" or (old.gram is None and old.estimate > 0):
         raise ValueError(
             'an update adds up Frobenius errors over exact column norms: make the factorisation with norm="fro" from a '
-            "matrix with entries (no LinearOperator), and pass such columns"
+            "matrix with entries (no LinearOperator), and pass such columns; a file of format 1 does not keep what it "
+            "adds to, so make that factorisation anew"
         )
 
 

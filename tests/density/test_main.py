@@ -1,6 +1,7 @@
 """The shell: what it prints, what it writes, and its exit codes."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -130,3 +131,18 @@ def test_it_runs_as_a_module():
         [sys.executable, "-m", "density", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert "compress" in done.stdout
+
+
+@pytest.mark.parametrize("line", ["info x.npy", "fit x.npy --json", "--help"])
+def test_a_reader_that_has_seen_enough_is_no_failure(files, line):
+    """As ``| head`` does: the pipe is closed before anything is written."""
+    command = [sys.executable, "-m", "density", *line.split()]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=files
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (said, process.returncode) == (b"", 0)

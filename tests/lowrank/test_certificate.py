@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse.linalg import aslinearoperator
 from scipy.stats import chi2
 
 import lowrank as lr
@@ -147,3 +149,35 @@ def test_bad_arguments():
             lr.certify(A, B, norm="trace")
     with pytest.raises(ValueError, match=r"A\[1, 1\] is inf; lowrank needs finite entries"):
         lr.certify(np.diag([1.0, np.inf]), np.eye(2))
+
+
+@pytest.mark.parametrize("options", [{"rank": 0}, {"tol": 1.5}], ids=["rank", "tol"])
+@pytest.mark.parametrize("make", [lr.column_id, lr.row_id, lr.two_sided_id, lr.cur])
+def test_the_error_of_nothing_is_known_exactly(rng, make, options):
+    """Zero in place of A: the relative error is 1 in every norm, whatever A is, and 0 where A is zero too."""
+    A = rng.standard_normal((40, 30))
+    for norm, order in (("fro", "fro"), ("spectral", 2)):
+        for B in (A, A[:, :1], scipy.sparse.csr_array(A), aslinearoperator(A), 1e300 * A):
+            c = make(B, norm=norm, rng=7, **options).certificate
+            assert (c.estimate, c.interval, c.probes, c.norm) == (1.0, (1.0, 1.0), 0, norm)
+            if isinstance(B, np.ndarray):
+                rel = 1e-12 if norm == "fro" else 0.1  # the norm of A itself is read, or estimated
+                assert c.absolute == pytest.approx(np.linalg.norm(B / B.max(), order) * B.max(), rel=rel)
+        zero = make(0 * A, norm=norm, rng=7, **options).certificate
+        assert (zero.estimate, zero.interval, zero.absolute, zero.probes) == (0.0, (0.0, 0.0), 0.0, 0)
+    assert "relative error: 1 (fro norm, exact)" in make(A, rng=7, **options).explain()
+
+
+def test_the_error_of_no_pairs_is_known_exactly(rng):
+    X = rng.standard_normal((300, 600))
+    for product in (lr.cr(X, X.T, 0, rng=7), lr.cr(X[:9, :9], X[:9, :9], 0)):
+        assert (product.certificate.interval, product.certificate.probes) == ((1.0, 1.0), 0)
+    assert lr.cr(X, 0 * X.T, 3).certificate.interval == (0.0, 0.0)
+
+
+def test_a_result_of_rank_0_can_be_updated(rng):
+    A = gallery.exponential_decay(90, 40, scale=4, rng=rng)
+    f = lr.column_id(A[:, :10], rank=0, rng=7).update(columns=A[:, 10:], tol=1.0, rng=8)
+    assert f.rank == 0
+    low, high = f.certificate.interval
+    assert low <= 1 <= high

@@ -1,6 +1,7 @@
 """The shell: what it reads, prints and writes, and its exit codes."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -239,3 +240,16 @@ def test_it_runs_as_a_module():
         [sys.executable, "-m", "lowrank", "id", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert "python -m lowrank id A.npy --tol 1e-3 --json" in done.stdout
+
+
+@pytest.mark.parametrize("line", ["info A.npy", "id A.npy --rank 3 --json", "--help"])
+def test_a_reader_that_has_seen_enough_is_no_failure(files, line):
+    """As ``| head`` does: the pipe is closed before anything is written."""
+    command = [sys.executable, "-m", "lowrank", *line.split()]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (said, process.returncode) == (b"", 0)

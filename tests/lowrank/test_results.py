@@ -1,7 +1,5 @@
 """Results as linear operators: every product beside the dense one, conversions, files, pickles and what people read."""
 
-import pickle
-
 import numpy as np
 import pytest
 
@@ -59,38 +57,6 @@ def test_each_factorisation_has_its_own_class(rng):
         f = make(kind, np.float64, rng)
         assert type(f) is expected
         assert isinstance(f.certificate, lr.Certificate)
-
-
-@pytest.mark.parametrize("kind", KINDS[:4])
-def test_files_and_pickles(rng, kind, tmp_path):
-    f = make(kind, np.complex64, rng)
-    path = f.save(tmp_path / "result")
-    assert path.name == "result.npz"
-    for g in (lr.load(path), lr.load(tmp_path / "result"), pickle.loads(pickle.dumps(f))):
-        assert type(g) is type(f)
-        assert np.array_equal(g.to_dense(), f.to_dense())
-        assert g.record == f.record
-        assert repr(g) == repr(f)
-
-
-def test_files_that_are_not_ours(tmp_path, rng):
-    np.savez(tmp_path / "other.npz", a=np.ones(2))
-    with pytest.raises(ValueError, match=r"other\.npz is not a result saved by lowrank, or it is damaged"):
-        lr.load(tmp_path / "other.npz")
-    path = make("column", np.float64, rng).save(tmp_path / "cut.npz")
-    path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(ValueError, match=r"cut\.npz is not a result saved by lowrank, or it is damaged"):
-        lr.load(path)
-    with pytest.raises(FileNotFoundError):
-        lr.load(tmp_path / "missing")
-
-
-def test_newer_format_is_refused(tmp_path, rng, monkeypatch):
-    monkeypatch.setattr("lowrank.results.FORMAT", 2)
-    path = make("column", np.float64, rng).save(tmp_path / "new")
-    monkeypatch.setattr("lowrank.results.FORMAT", 1)
-    with pytest.raises(ValueError, match=r"new\.npz has format 2, but this version of lowrank reads up to 1"):
-        lr.load(path)
 
 
 @pytest.mark.parametrize("kind", KINDS)

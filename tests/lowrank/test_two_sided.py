@@ -95,3 +95,26 @@ def test_bad_arguments(rng):
     A[3, 4] = np.nan
     with pytest.raises(ValueError, match=r"A\[3, 4\] is nan; lowrank needs finite entries"):
         lr.two_sided_id(A, rank=3, rng=7)
+
+
+@pytest.mark.parametrize("norm", ["fro", "spectral"])
+def test_what_the_rows_add_is_in_the_certificate(rng, monkeypatch, norm):
+    """Rows that do not span the chosen columns, as a blind rule may take them: the error is theirs, and is measured."""
+    A = gallery.exponential_decay(80, 30, scale=4, rng=rng)
+    monkeypatch.setattr("lowrank.two_sided.choose_rows", lambda C, k, *_: (np.arange(k - 2), "blind"))
+    f = lr.two_sided_id(A, rank=10, norm=norm, rng=7)
+    error = f.relative_error(A, norm=norm)
+    low, high = f.certificate.interval
+    assert f.status is lr.Status.DEPENDENT
+    assert low <= error <= high
+    assert f.certificate.estimate == pytest.approx(error, rel=0.5)
+    size = np.linalg.norm(A, 2 if norm == "spectral" else "fro")
+    assert f.certificate.absolute == pytest.approx(f.certificate.estimate * size, rel=0.1)
+    assert error > 1.5 * lr.column_id(A, rank=10, norm=norm, rng=7).certificate.interval[1]
+
+
+def test_rounding_in_the_rows_may_miss_a_tolerance(rng, monkeypatch):
+    A = gallery.exponential_decay(80, 30, scale=1, rng=rng)
+    assert lr.two_sided_id(A, tol=1e-6, rng=7).status is lr.Status.TOLERANCE_MET
+    monkeypatch.setattr("lowrank.two_sided._left", lambda C, rows, *_: (np.zeros((len(C), len(rows))), 1e-8))
+    assert lr.two_sided_id(A, tol=1e-6, rng=7).status is lr.Status.TOLERANCE_MISSED
