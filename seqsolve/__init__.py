@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from . import plotting as plotting
     from .diagnose import Diagnosis as Diagnosis
     from .diagnose import diagnose as diagnose
+    from .feedback import FeedbackAttention as FeedbackAttention
+    from .feedback import FeedbackState as FeedbackState
+    from .feedback import feedback_attention as feedback_attention
     from .layers import CachedKeys as CachedKeys
     from .layers import LinearRecurrence as LinearRecurrence
     from .layers import RecurrentAttention as RecurrentAttention
@@ -43,6 +46,8 @@ _EXPORTS = {
     "Certificate": "results",
     "ConvergenceError": "solve",
     "Diagnosis": "diagnose",
+    "FeedbackAttention": "feedback",
+    "FeedbackState": "feedback",
     "LinearRecurrence": "layers",
     "METHODS": "methods",
     "Recomputation": "recompute",
@@ -54,6 +59,7 @@ _EXPORTS = {
     "attention": "attention",
     "diagnose": "diagnose",
     "distributed": "distributed",
+    "feedback_attention": "feedback",
     "gallery": "gallery",
     "linear_attention": "linear_attention",
     "ode": "ode",
@@ -71,6 +77,8 @@ __all__ = [
     "Certificate",
     "ConvergenceError",
     "Diagnosis",
+    "FeedbackAttention",
+    "FeedbackState",
     "LinearRecurrence",
     "Recomputation",
     "RecurrentAttention",
@@ -81,6 +89,7 @@ __all__ = [
     "attention",
     "diagnose",
     "distributed",
+    "feedback_attention",
     "gallery",
     "linear_attention",
     "ode",
