@@ -68,6 +68,55 @@ def dense_scan(A, b, h, out, backwards):
 
 
 @kernel(fastmath={"reassoc", "contract"})
+def block_scan(A, b, h, out, first, last, backwards):
+    """h_i <- A_ti h_i + b_ti for the blocks first..last; A is (T, N, k, k), b and out (T, N, k), h (N, k).
+
+    2 T N k^2 flops, T N (k^2 + 2 k) elements moved. Written out for k = 2 and 3, where a loop costs more than its body.
+    """
+    T, k = b.shape[0], b.shape[2]
+    for step in range(T):
+        t = T - 1 - step if backwards else step
+        for i in range(first, last):
+            M, rhs, v, new = A[t, i], b[t, i], h[i], out[t, i]
+            if k == 2:
+                x, y = v[0], v[1]
+                v[0] = M[0, 0] * x + M[0, 1] * y + rhs[0]
+                v[1] = M[1, 0] * x + M[1, 1] * y + rhs[1]
+                new[0], new[1] = v[0], v[1]
+            elif k == 3:
+                x, y, z = v[0], v[1], v[2]
+                v[0] = M[0, 0] * x + M[0, 1] * y + M[0, 2] * z + rhs[0]
+                v[1] = M[1, 0] * x + M[1, 1] * y + M[1, 2] * z + rhs[1]
+                v[2] = M[2, 0] * x + M[2, 1] * y + M[2, 2] * z + rhs[2]
+                new[0], new[1], new[2] = v[0], v[1], v[2]
+            else:
+                for p in range(k):
+                    total = rhs[p]
+                    row = M[p]
+                    for q in range(k):
+                        total += row[q] * v[q]
+                    new[p] = total
+                v[:] = new
+
+
+@kernel(fastmath={"reassoc", "contract"})
+def constant_scan(A, b, h, out, backwards):
+    """h_i <- A h_i + b_ti with one matrix A, (n, n), from cache; b and out are (T, N, n), h (N, n). 2 T N n^2 flops."""
+    T, N, n = b.shape
+    for step in range(T):
+        t = T - 1 - step if backwards else step
+        for i in range(N):
+            v, new = h[i], out[t, i]
+            for p in range(n):
+                total = b[t, i, p]
+                row = A[p]
+                for q in range(n):
+                    total += row[q] * v[q]
+                new[p] = total
+            v[:] = new
+
+
+@kernel(fastmath={"reassoc", "contract"})
 def gate_scan(U, D, C, b, v, out):
     """v <- D_t * v + sum over gates g of C_tg * (U_g v) + b_t: the linearised RNN or GRU, its matrix never formed.
 

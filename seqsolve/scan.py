@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+import math
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from ._affine import AffineScan, Settings
 from ._checks import as_tensor, choice, working_dtype
-from ._threads import resolve_workers, thread_map
+from ._threads import resolve_workers
 
-STRUCTURES = ("scalar", "diag", "dense")
-_PLANNED = ("complex", "block", "constant")
-_CHUNKED = 1 << 19  # elements from which time is cut into chunks; a property of the data, never of the threads
-_CHUNKS = 8
+STRUCTURES = ("scalar", "diag", "complex", "block", "dense", "constant")
+_SHAPES = {
+    "scalar": "(T,)", "diag": "(T, ..., n)", "complex": "(T, ..., n)", "block": "(T, ..., n/k, k, k)",
+    "dense": "(T, ..., n, n)", "constant": "(n, n)",
+}  # fmt: skip
 
 
-def affine_scan(A, b, h0=None, *, structure: str = "diag", reverse: bool = False, dim: int = 0, workers=None):
+def affine_scan(A, b, h0=None, *, structure: str = "auto", reverse: bool = False, dim: int = 0, workers=None):
     r"""All states of a linear recurrence with changing coefficients.
 
     .. math:: h_t = A_t h_{t-1} + b_t,\quad t = 0..T-1,\quad h_{-1} = h_0
@@ -26,33 +28,53 @@ def affine_scan(A, b, h0=None, *, structure: str = "diag", reverse: bool = False
 
     Parameters
     ----------
-    A : the coefficients, time along `dim`: (T,) for "scalar", (T, ..., n) for "diag", (T, ..., n, n) for "dense".
-        "diag" broadcasts against b, so that (T, 1, n) serves a batch.
+    A : the coefficients, time along `dim`; one of these shapes for b of shape (T, ..., n):
+
+        ========== ===================== ===========================================================
+        structure  A                     A_t is
+        ========== ===================== ===========================================================
+        "scalar"   (T,)                  a number
+        "diag"     (T, ..., n)           a diagonal, real or complex
+        "complex"  (T, ..., n) complex,  a complex diagonal; or, in real tensors, pairs (real part,
+                   or (T, ..., n, 2)     imaginary part) along the last axis of A, b, h0 and the result
+        "block"    (T, ..., n/k, k, k)   blocks of k along the diagonal
+        "dense"    (T, ..., n, n)        a matrix
+        "constant" (n, n)                one matrix for all steps and the whole batch
+        ========== ===================== ===========================================================
+
     b : (T, ..., n), what is added. Torch tensors and numpy arrays of float32, float64, complex64, complex128;
         float16 and bfloat16 are computed in float32 and returned as given.
     h0 : (..., n), the state before the first step; None is zero.
-    structure : "scalar", "diag" or "dense".
+    structure : one of the table, or "auto": what the shapes say. Pairs have to be asked for, and so does either reading
+        of an A of shape (n, n) where T = n.
     reverse : run from the last step to the first.
-    dim : the axis of time.
+    dim : the axis of time, the same in A and b.
     workers : threads; None is all cores. The answer does not depend on it.
 
     Returns
     -------
-    (T, ..., n), in the array kind and dtype of b; differentiable, twice if need be.
+    (T, ..., n), in the dtype of b (complex if A or h0 is), as a tensor if one was given and else as an array;
+    differentiable any number of times, backwards (``autograd``) and forwards (``torch.func.jvp``), and under
+    ``torch.func.vmap``.
 
     Raises
     ------
     ValueError
-        If shapes do not fit or the structure is unknown.
+        If shapes do not fit, leave the structure open, or it is unknown.
     OverflowError
         If finite coefficients made a state overflow. (NaN and inf that were given appear from the step at which they
         were given.)
 
+    Notes
+    -----
+    The axes between time and n broadcast as in numpy, and so does n itself for "diag": A of (T, 1, n) serves a batch,
+    A of (1, ..., n) stays the same over time. b alone says what T is.
+
     Complexity
     ----------
-    Time O(T n), for "dense" O(T n^2); each element is read once. Where A forgets (its products fall below rounding
-    within a chunk) time is cut into chunks that start from zero, run on all threads, and are corrected until the
-    correction no longer changes a state.
+    Time O(T n), "block" O(T n k), "dense" and "constant" O(T n^2); each element is read once. Where a diagonal forgets
+    (its products fall below rounding within a chunk) time is cut into chunks that start from zero, run on all threads,
+    and are corrected until the correction no longer changes a state.
 
     References
     ----------
@@ -65,182 +87,135 @@ def affine_scan(A, b, h0=None, *, structure: str = "diag", reverse: bool = False
     array([1.   , 1.5  , 1.75 , 1.875])
     >>> sq.affine_scan(np.full(4, 0.5), np.ones((4, 1)), structure="scalar", reverse=True)[:, 0]
     array([1.875, 1.75 , 1.5  , 1.   ])
+    >>> fibonacci = sq.affine_scan(np.array([[1.0, 1.0], [1.0, 0.0]]), np.zeros((9, 2)), np.array([1.0, 0.0]))
+    >>> fibonacci[:, 1].astype(int)
+    array([ 1,  1,  2,  3,  5,  8, 13, 21, 34])
     """
-    if structure in _PLANNED:
-        raise ValueError(f"structure={structure!r} is not available yet; use 'dense' with the full matrices")
-    choice(structure, "structure", STRUCTURES)
-    given = b
+    if structure != "auto":
+        choice(structure, "structure", ("auto", *STRUCTURES))
+    given = (A, b, h0)
     A, b = as_tensor(A, "A"), as_tensor(b, "b")
-    work = working_dtype(A, b) if h0 is None else working_dtype(A, b, as_tensor(h0, "h0"))
+    start = None if h0 is None else as_tensor(h0, "h0")
+    work = working_dtype(A, b) if start is None else working_dtype(A, b, start)
     if b.dim() == 0:
         raise ValueError("b is a single number; pass time along its first axis, shape (T, ..., n)")
     if not -b.dim() <= dim < b.dim():
         raise ValueError(f"dim={dim} is not an axis of b, which has shape {tuple(b.shape)}")
-    result_dtype = b.dtype if torch.promote_types(b.dtype, work) == torch.float32 else work
-    A, b = A.to(work), b.to(work)
-    dim = dim % b.dim()
+    dim, dtype = dim % b.dim(), b.dtype
+    if structure == "auto":
+        structure = _structure_of(A, b, dim)
+    result = dtype if torch.promote_types(dtype, work) == torch.float32 else work
+    A, b, start = A.to(work), b.to(work), None if start is None else start.to(work)
+    pairs = structure == "complex" and not work.is_complex
+    if pairs:
+        A, b, start = _complex(A, b, start, dim)
+    kind = {"dense": "block", "complex": "diag"}.get(structure, structure)
     if dim:
         b = b.movedim(dim, 0)
-        A = A.movedim(dim, 0) if structure != "scalar" else A
-    flat = b.dim() == 1 and structure != "dense"
+        A = A if kind in ("scalar", "constant") or A.dim() <= dim else A.movedim(dim, 0)
+    flat = b.dim() == 1 and kind in ("scalar", "diag")
     if flat:  # a series of numbers is a state of size 1
         b = b[:, None]
-        A = A[:, None] if structure == "diag" and A.dim() == 1 else A
-    A = _shaped(A, b, structure)
-    start = b.new_zeros(b.shape[1:]) if h0 is None else as_tensor(h0, "h0").to(work)
-    if h0 is not None:
-        try:
-            start = start.expand(b.shape[1:])
-        except RuntimeError:
-            raise ValueError(
-                f"h0 has shape {tuple(start.shape)}, but one state of b has shape {tuple(b.shape[1:])}"
-            ) from None
-    h = _AffineScan.apply(A, b, start, structure, bool(reverse), resolve_workers(workers))
+        A = A[:, None] if kind == "diag" and A.dim() == 1 else A
+    A, b, start = _shaped(A, b, start, structure)
+    limit = torch.finfo(result).max if result in (torch.float16, torch.bfloat16) else math.inf
+    settings = Settings(kind, bool(reverse), resolve_workers(workers), limit)
+    h: Any = AffineScan.apply(A, b, start, settings)
+    h = h.flatten(-2) if structure == "block" else h
     h = h[:, 0] if flat else h
     h = h.movedim(0, dim) if dim else h
-    h = h.to(result_dtype)
-    return h if isinstance(given, Tensor) else h.numpy()
+    h = (torch.view_as_real(h) if pairs else h).to(result)
+    return h if any(isinstance(t, Tensor) for t in given) else h.numpy()
 
 
-def _shaped(A: Tensor, b: Tensor, structure: str) -> Tensor:
-    """A broadcast to the states of b, or an error that shows both shapes."""
-    T, state = b.shape[0], tuple(b.shape[1:])
-    if structure == "scalar":
-        expected, rule = (T,), "(T,)"
-    elif structure == "diag":
-        expected, rule = (T, *state), "(T, ..., n)"
-    else:
-        if not state:
-            raise ValueError(f"b has shape {tuple(b.shape)}; structure='dense' needs (T, ..., n)")
-        expected, rule = (T, *state, state[-1]), "(T, ..., n, n)"
-    try:
-        if A.dim() != len(expected) or A.shape[0] != T:
-            raise RuntimeError
-        return A.expand(expected)
-    except RuntimeError:
-        raise ValueError(
-            f"A has shape {tuple(A.shape)} and b {tuple(b.shape)}; structure={structure!r} needs A of shape {rule},"
-            f" here {expected}"
-        ) from None
-
-
-class _AffineScan(torch.autograd.Function):
-    """The scan with its derivative, which is again a scan: lambda_t = g_t + A_{t+1}^H lambda_{t+1}."""
-
-    @staticmethod
-    def forward(ctx, A, b, h0, structure, reverse, workers):
-        h = _run(A, b, h0, structure, reverse, workers)
-        ctx.save_for_backward(A, h0, h)
-        ctx.settings = structure, reverse, workers
-        return h
-
-    @staticmethod
-    def backward(ctx, g):
-        A, h0, h = ctx.saved_tensors
-        structure, reverse, workers = ctx.settings
-        if not len(h):
-            return torch.zeros_like(A), torch.zeros_like(h), torch.zeros_like(h0), None, None, None
-        AH = A.conj()
-        if structure == "dense":
-            AH = AH.transpose(-1, -2)
-        # the transposed coefficients belong to the step after, which for reverse is the row before
-        edge = torch.zeros_like(AH[:1])
-        shifted = torch.cat([edge, AH[:-1]]) if reverse else torch.cat([AH[1:], edge])
-        adjoint = _AffineScan.apply(shifted, g, torch.zeros_like(h0), structure, not reverse, workers)
-        before = torch.cat([h[1:], h0[None]]) if reverse else torch.cat([h0[None], h[:-1]])
-        first = -1 if reverse else 0
-        if structure == "dense":
-            grad_A = adjoint[..., :, None] * before.conj()[..., None, :]
-            grad_h0 = (AH[first] @ adjoint[first][..., None])[..., 0]
-        else:
-            grad_A = adjoint * before.conj()
-            grad_h0 = AH[first] * adjoint[first]
-            if structure == "scalar":
-                grad_A = grad_A.flatten(1).sum(1)
-        return grad_A, adjoint, grad_h0, None, None, None
-
-
-def _run(A: Tensor, b: Tensor, h0: Tensor, structure: str, reverse: bool, workers: int) -> Tensor:
-    """Choose the kernel for checked tensors of one dtype."""
-    if b.numel() == 0:
-        return torch.empty_like(b)
-    if not b.is_cpu:
-        return _doubling(A, b, h0, structure, reverse)
-    from . import _scan_kernels as kernels
-
-    T = b.shape[0]
-    out = torch.empty(b.shape, dtype=b.dtype)
-    if structure == "dense":
-        n = b.shape[-1]
-        matrices, rhs = (_host(t, (T, -1, *t.shape[t.dim() - k :])) for t, k in ((A, 2), (b, 1)))
-        states, start = out.numpy().reshape(T, -1, n), _host(h0, (-1, n))
-
-        def one(i):
-            mine = np.empty((T, n), states.dtype)
-            kernels.dense_scan(
-                np.ascontiguousarray(matrices[:, i]), np.ascontiguousarray(rhs[:, i]), start[i].copy(), mine, reverse
+def _structure_of(A: Tensor, b: Tensor, dim: int) -> str:
+    """The one structure whose shape A has."""
+    n = b.shape[-1]
+    square = A.dim() == 2 and A.shape == (n, n)
+    if A.dim() == 1:
+        return "diag" if b.dim() == 1 else "scalar"
+    if A.dim() == b.dim() and not (square and n > 1):
+        return "diag"
+    if square:
+        if b.dim() == 2 and b.shape[dim] == n:
+            raise ValueError(
+                f"A has shape {tuple(A.shape)} and b {tuple(b.shape)}, which fits structure='diag' and"
+                " structure='constant'; say which"
             )
-            states[:, i] = mine
-
-        thread_map(one, range(states.shape[1]), workers if T * n * n > 1 << 16 else 1)
-    else:
-        rhs, start, states = _host(b, (T, -1)), _host(h0, (-1,)).copy(), out.numpy().reshape(T, -1)
-        if structure == "scalar":
-            kernels.scalar_scan(_host(A, (T,)), rhs, start, states, 0, T, reverse)
-        else:
-            _diagonal(kernels, _host(A, (T, -1)), rhs, start, states, reverse, workers)
-    last = out[0] if reverse else out[-1]
-    if not torch.isfinite(last).all() and all(torch.isfinite(t).all() for t in (A, b, h0)):
-        bad = (~torch.isfinite(out.reshape(T, -1)).all(1)).nonzero()
-        step = int(bad[-1] if reverse else bad[0])
-        raise OverflowError(
-            f"affine_scan: the state overflows {b.dtype} at step {step} of {T}, since A makes it grow; scale A below 1"
-            " in modulus, split the sequence, or use float64"
-        )
-    return out
+        return "constant"
+    if A.dim() - b.dim() in (1, 2):
+        return "dense" if A.dim() == b.dim() + 1 else "block"
+    raise ValueError(
+        f"A has shape {tuple(A.shape)} and b {tuple(b.shape)}; no structure has these shapes. A is one of "
+        + ", ".join(f"{shape} ({name!r})" for name, shape in _SHAPES.items() if name != "complex")
+    )
 
 
-def _host(t: Tensor, shape) -> np.ndarray:
-    return t.detach().resolve_conj().contiguous().numpy().reshape(shape)
+def _complex(A: Tensor, b: Tensor, start: Tensor | None, dim: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Pairs (real, imaginary) as complex numbers."""
+    for name, t in (("A", A), ("b", b), ("h0", start)):
+        if t is not None and (t.dim() == 0 or t.shape[-1] != 2):
+            raise ValueError(
+                "structure='complex' with real tensors takes pairs (real, imaginary) along the last axis, but"
+                f" {name} has shape {tuple(t.shape)}; pass (..., 2), or complex numbers"
+            )
+    if dim == b.dim() - 1:
+        raise ValueError(f"dim={dim} is the axis of the pairs (real, imaginary) of b, which has shape {tuple(b.shape)}")
+    parts = (t if t is None else torch.view_as_complex(t.contiguous()) for t in (A, b, start))
+    return tuple(parts)  # pyright: ignore[reportReturnType]
 
 
-def _diagonal(kernels, A, b, start, out, reverse: bool, workers: int) -> None:
-    """One pass; or, where A forgets its past within a chunk, chunks side by side and a short correction each."""
-    T, M = b.shape
-    rows = -(-T // _CHUNKS)
-    tiny = float(np.finfo(A.dtype).eps) * 1e-6
-    cuts = [(low, min(low + rows, T)) for low in range(0, T, rows)]
-    if reverse:
-        cuts.reverse()
-    low, high = cuts[0]
-    if T * M < _CHUNKED or T < 64 * _CHUNKS or not kernels.diag_forgets(A[low:high], tiny, reverse):
-        kernels.diag_scan(A, b, start, out, 0, T, reverse)
-        return
-
-    def local(k):
-        h = start if k == 0 else np.zeros_like(start)
-        kernels.diag_scan(A, b, h, out, *cuts[k], reverse)
-
-    thread_map(local, range(len(cuts)), workers)
-    for (low, high), (left, right) in pairwise(cuts):
-        carry = out[low if reverse else high - 1].copy()
-        kernels.diag_correct(A, out, carry, left, right, reverse)
-
-
-def _doubling(A: Tensor, b: Tensor, h0: Tensor, structure: str, reverse: bool) -> Tensor:
-    """Recursive doubling by tensor operators alone, log2 T passes: for devices without a kernel."""
-    if reverse:
-        return _doubling(A.flip(0), b.flip(0), h0, structure, False).flip(0)
+def _shaped(A: Tensor, b: Tensor, start: Tensor | None, structure: str) -> tuple[Tensor, Tensor, Tensor]:
+    """A, b and h0 broadcast to one another, blocks with an axis of their own; or an error that shows the shapes."""
+    T, state = b.shape[0], tuple(b.shape[1:])
+    given = f"A has shape {tuple(A.shape)} and b {tuple(b.shape)}; structure={structure!r} needs A of shape"
+    if structure not in ("scalar", "diag", "complex") and not state:
+        raise ValueError(f"b has shape {tuple(b.shape)}; structure={structure!r} needs (T, ..., n)")
+    n = state[-1]
     if structure == "scalar":
-        A = A.reshape(-1, *[1] * (b.dim() - 1))
+        expected = (T,)
+    elif structure == "constant":
+        expected = (n, n)
+    elif structure == "block":
+        k = A.shape[-1] if A.dim() else 1
+        if A.dim() < 3 or A.shape[-2] != k or k == 0 or n % k:
+            raise ValueError(f"{given} {_SHAPES[structure]} with k that divides n = {n}")
+        state = (*state[:-1], n // k, k)
+        expected = (T, *state, k)
+    else:
+        expected = (T, *state) if structure in ("diag", "complex") else (T, *state, n)
+    try:
+        if start is not None:
+            if structure == "block" and start.dim():
+                start = start.expand(*start.shape[:-1], n).unflatten(-1, state[-2:])
+            if start.dim() > len(state):
+                raise RuntimeError
+    except RuntimeError:
+        raise ValueError(_start_error(start, b)) from None
+    try:
+        if A.dim() != len(expected) or (structure != "constant" and A.shape[0] not in (T, 1)):
+            raise RuntimeError
+        if structure in ("scalar", "constant"):
+            A, shared = A.expand(expected), state
+        elif structure in ("diag", "complex"):
+            shared = tuple(torch.broadcast_shapes(A.shape[1:], state))
+            A = A.expand(T, *shared)
+        else:  # the last two axes of A are matrices, and a matrix does not broadcast
+            if A.shape[-2:] != expected[-2:]:
+                raise RuntimeError
+            shared = (*torch.broadcast_shapes(A.shape[1:-2], state[:-1]), state[-1])
+            A = A.expand(T, *shared, state[-1])
+    except RuntimeError:
+        raise ValueError(f"{given} {_SHAPES[structure]}, here {expected}") from None
+    b = b.reshape(T, *state).expand(T, *shared)
+    if start is None:
+        return A, b, b.new_zeros(shared)
+    try:
+        return A, b, start.expand(shared)
+    except RuntimeError:
+        raise ValueError(_start_error(start, b)) from None
 
-    def apply(M, v):
-        return (M @ v[..., None])[..., 0] if structure == "dense" else M * v
 
-    h = torch.cat([(apply(A[0], h0) + b[0])[None], b[1:]])
-    k = 1
-    while k < len(h):
-        h = torch.cat([h[:k], h[k:] + apply(A[k:], h[:-k])])
-        A = torch.cat([A[:k], A[k:] @ A[:-k] if structure == "dense" else A[k:] * A[:-k]])
-        k *= 2
-    return h
+def _start_error(start: Tensor | None, b: Tensor) -> str:
+    shape = None if start is None else tuple(start.shape)
+    return f"h0 has shape {shape}, but one state of b has shape {tuple(b.shape[1:])}"

@@ -60,9 +60,9 @@ def seqsolve() -> dict[str, np.ndarray]:
                 x = torch.rand(50, 2, 3, generator=generator, dtype=dtype)
                 found[f"{name} {dtype}"] = sq.parallelize(module, method="sequential")(x)[0].numpy()
     rng = np.random.default_rng(20263)
-    for structure, shape in (("scalar", ()), ("diag", (5,)), ("dense", (4, 4))):
-        A = 0.5 * rng.standard_normal((40, *shape))
-        b = rng.standard_normal((40, 4 if structure == "dense" else 5))
+    shapes = {"scalar": (40,), "diag": (40, 4), "block": (40, 2, 2, 2), "dense": (40, 4, 4), "constant": (4, 4)}
+    for structure, shape in shapes.items():
+        A, b = 0.5 * rng.standard_normal(shape), rng.standard_normal((40, 4))
         found[f"scan {structure}"] = np.asarray(sq.affine_scan(A, b, np.zeros(b.shape[1]), structure=structure))
     A, b = rng.uniform(-0.9, 0.9, (1 << 16, 9)), rng.standard_normal((1 << 16, 9))
     found["scan in chunks"] = sq.affine_scan(A, b, workers=2)

@@ -174,7 +174,13 @@ def affine_scan(A, b, h0, structure="diag", reverse=False):
     """h_t = A_t h_{t-1} + b_t, one step after the other; reverse runs from the last step to the first."""
     h, out = np.array(h0), np.empty_like(b)
     for t in reversed(range(len(b))) if reverse else range(len(b)):
-        h = np.einsum("...ij,...j->...i", A[t], h) + b[t] if structure == "dense" else A[t] * h + b[t]
+        if structure in ("dense", "constant"):
+            h = np.einsum("...ij,...j->...i", A if structure == "constant" else A[t], h) + b[t]
+        elif structure == "block":
+            k = A.shape[-1]
+            h = np.einsum("...ij,...j->...i", A[t], h.reshape(*h.shape[:-1], -1, k)).reshape(h.shape) + b[t]
+        else:
+            h = A[t] * h + b[t]
         out[t] = h
     return out
 
