@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from .layers import LinearRecurrence as LinearRecurrence
     from .layers import RecurrentAttention as RecurrentAttention
     from .methods import METHODS as METHODS
+    from .protocol import Cell as Cell
+    from .published_cells import LEM as LEM
+    from .published_cells import CfC as CfC
+    from .published_cells import IndRNN as IndRNN
+    from .published_cells import MinGRU as MinGRU
+    from .published_cells import MinLSTM as MinLSTM
     from .recompute import Recomputation as Recomputation
     from .recompute import recompute as recompute
     from .recompute import recompute_pairs as recompute_pairs
@@ -43,13 +49,19 @@ _EXPORTS = {
     "CachedKeys": "layers",
     "CausalLayer": "stack",
     "CausalStack": "stack",
+    "Cell": "protocol",
     "Certificate": "results",
+    "CfC": "published_cells",
     "ConvergenceError": "solve",
     "Diagnosis": "diagnose",
     "FeedbackAttention": "feedback",
     "FeedbackState": "feedback",
+    "IndRNN": "published_cells",
+    "LEM": "published_cells",
     "LinearRecurrence": "layers",
     "METHODS": "methods",
+    "MinGRU": "published_cells",
+    "MinLSTM": "published_cells",
     "Recomputation": "recompute",
     "RecurrentAttention": "layers",
     "Report": "results",
@@ -70,16 +82,22 @@ _EXPORTS = {
     "solve": "solve",
 }
 __all__ = [
+    "LEM",
     "METHODS",
     "CachedKeys",
     "CausalLayer",
     "CausalStack",
+    "Cell",
     "Certificate",
+    "CfC",
     "ConvergenceError",
     "Diagnosis",
     "FeedbackAttention",
     "FeedbackState",
+    "IndRNN",
     "LinearRecurrence",
+    "MinGRU",
+    "MinLSTM",
     "Recomputation",
     "RecurrentAttention",
     "Report",

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .protocol import Cell
 from .recurrent import _Fused
 from .results import Certificate, Report, Status
 
@@ -85,7 +86,7 @@ def replaced(module: nn.Module, drop_in: Callable[[Any], Any], targets: tuple[ty
     memo: dict[int, Any] = {id(t): t for t in (*module.parameters(), *module.buffers())}
     fast, left = {}, {}
     for name, part in module.named_modules():
-        if type(part) in targets or (part is not module and isinstance(part, _Fused)):
+        if type(part) in targets or (part is not module and isinstance(part, _Fused | Cell)):
             memo[id(part)] = fast[name] = drop_in(part)
         elif isinstance(part, _CELLS):
             left[name] = _STEPWISE

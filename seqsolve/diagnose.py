@@ -118,7 +118,7 @@ def diagnose(step: Any, x0: Any, inputs: Any) -> Diagnosis:
 
 def verdict(problem: Recurrence) -> tuple[str, str]:
     """Method and reason for ``method="auto"``."""
-    if isinstance(problem, CellRecurrence):
+    if isinstance(problem, CellRecurrence) or getattr(problem, "fused", False):
         return "sequential", f"{problem.name} has a fused loop, which no iteration beats on a CPU"
     if problem.steps <= _SHORT or not problem.x0.numel():
         return "sequential", f"{problem.steps} steps are too few to gain from anything else"
@@ -195,7 +195,7 @@ def _judge(problem, lyapunov: float, known: int, sample: int, predictions) -> tu
         return "sequential", (
             f"the Lyapunov exponent is {lyapunov:+.3f}: it is chaotic, and only the steps in order define the states"
         )
-    if isinstance(problem, CellRecurrence):
+    if isinstance(problem, CellRecurrence) or getattr(problem, "fused", False):
         return verdict(problem)
     finished = {name: p.seconds for name, p in predictions.items() if p.complete}
     others = {name: seconds for name, seconds in finished.items() if name != "sequential"}

@@ -28,6 +28,10 @@ _JACOBIAN_ELEMENTS = 1 << 20
 
 def torch_step(step: Any) -> Callable[[Tensor, Tensor], Tensor]:
     """The step as torch operations with live parameters: a user's own, or a cell in torch's formulas."""
+    from .protocol import Cell
+
+    if isinstance(step, Cell):
+        return lambda x, u: step.step(x, step.project(u), step.step_parameters())
     found = cell_tensors(step)
     if found is None:
         return step
@@ -39,7 +43,9 @@ def parameters_of(step: Any, x0: Tensor, inputs: Tensor) -> list[Tensor]:
     """All leaves that one step depends on and that want a gradient: a module's parameters, what a closure holds."""
     if not torch.is_grad_enabled() or not len(inputs) or not x0.numel():
         return []
-    if isinstance(step, nn.Module) and cell_tensors(step) is not None:
+    from .protocol import Cell
+
+    if isinstance(step, Cell) or (isinstance(step, nn.Module) and cell_tensors(step) is not None):
         return [p for p in step.parameters() if p.requires_grad and not p.is_inference()]
     with torch.inference_mode(False), torch.enable_grad():
         y = step(x0.detach().clone(), inputs[0].detach().clone())

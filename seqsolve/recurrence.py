@@ -361,4 +361,8 @@ def as_recurrence(step: Any, x0: Any, inputs: Any) -> Recurrence:
                 f" inputs (T, ..., {weights.w_ih.shape[1]}) with the same axes between"
             )
         return CellRecurrence(weights, x0, inputs)
+    from .protocol import Cell, ProtocolRecurrence
+
+    if isinstance(step, Cell):
+        return ProtocolRecurrence.of(step, x0.detach().to(dtype), inputs.detach().to(dtype))
     return StepRecurrence(step, x0.detach().to(dtype), inputs.detach().to(dtype))

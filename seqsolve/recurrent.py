@@ -101,9 +101,10 @@ def parallelize(module, *, method="auto", workers=None):
     if not isinstance(module, nn.Module):
         raise TypeError(f"parallelize takes a torch module, got {type(module).__name__}; for a step(x, u) call solve")
     from . import composite, sequences
+    from .protocol import Cell
 
     layers: dict[type, Any] = {nn.RNN: FusedRNN, nn.GRU: FusedGRU, nn.LSTM: FusedLSTM}
-    if type(module) not in layers | sequences.CELLS and not isinstance(module, _Fused):
+    if type(module) not in layers | sequences.CELLS and not isinstance(module, _Fused | Cell):
         return composite.replaced(module, lambda part: parallelize(part, method=method, workers=workers), (*layers,))
     target: Any = (layers | sequences.CELLS).get(type(module), type(module))
     state = module.__getstate__() if hasattr(module, "__getstate__") else module.__dict__

@@ -59,6 +59,16 @@ def seqsolve() -> dict[str, np.ndarray]:
                     p.uniform_(-0.4, 0.4, generator=generator)
                 x = torch.rand(50, 2, 3, generator=generator, dtype=dtype)
                 found[f"{name} {dtype}"] = sq.parallelize(module, method="sequential")(x)[0].numpy()
+        for name, cell in {
+            "lem": sq.LEM(3, 9),
+            "indrnn": sq.IndRNN(3, 9),
+            "cfc": sq.CfC(3, 9),
+            "mingru": sq.MinGRU(3, 9),
+        }.items():
+            for p in cell.parameters():
+                p.uniform_(-0.4, 0.4, generator=generator)
+            x = torch.rand(50, 2, 3, generator=generator)
+            found[name] = sq.parallelize(cell, method="sequential", workers=2)(x)[0].numpy()
     rng = np.random.default_rng(20263)
     shapes = {"scalar": (40,), "diag": (40, 4), "block": (40, 2, 2, 2), "dense": (40, 4, 4), "constant": (4, 4)}
     for structure, shape in shapes.items():
