@@ -160,11 +160,12 @@ def test_subclasses_are_left_alone_and_the_report_says_so(x):
     assert repr(fast.report) == "Parts({'plain': 'sequential'}, left=['mine'])"
 
 
-def test_the_worst_part_decides_about_the_whole(x):
-    wild = sq.gallery.tanh_rnn(8, 4.0, rng=5, dtype=torch.float32)
-    fast = sq.parallelize(nn.ModuleList([nn.GRU(3, 8), wild]), method="sequential")
+def test_the_worst_part_decides_about_the_whole(rng):
+    calm = sq.gallery.torch_init("gru", 3, 32, rng=9)
+    wild = sq.gallery.tanh_rnn(32, 3.0, rng=5, dtype=torch.float32)
+    fast = sq.parallelize(nn.ModuleList([calm, wild]), method="sequential")
     with torch.no_grad():
-        fast[1](fast[0](x[:, :1])[0])
+        fast[1](0.3 * fast[0](torch.from_numpy(rng.standard_normal((400, 1, 3))).float())[0])
     assert fast.report.parts["0"].certificate.ok
     assert not fast.report.parts["1"].certificate.ok
     assert not fast.report.certificate.ok
