@@ -84,7 +84,8 @@ def feedback_attention(
 
     References
     ----------
-    Irie, Schlag, Csordas and Schmidhuber (2021), arXiv:2106.06295, section 3.2: the recurrent delta network.
+    Irie, Schlag, Csordas and Schmidhuber (2021), arXiv:2106.06295: the Recurrent Delta RNN, whose queries, keys and
+    values see the last output.
 
     Examples
     --------
