@@ -58,7 +58,7 @@ def merged(dtype: torch.dtype = torch.float32) -> dict[str, float]:
     """Softmax states that read parts of the keys, merged, and the causal blocks, against the whole in float64."""
     generator = torch.Generator().manual_seed(7)
     q, k, v = torch.randn(3, 2, 4, 300, 16, generator=generator, dtype=torch.float64)
-    exact, narrow = online_softmax(q, k, v)[0], [x.to(dtype) for x in (q, k, v)]
+    exact, narrow = online_softmax(q, k, v)[0], (q.to(dtype), k.to(dtype), v.to(dtype))
     cuts = [0, 40, 41, 170, 300]
     parts = [online_softmax(narrow[0], narrow[1][:, :, a:b], narrow[2][:, :, a:b])[1] for a, b in pairwise(cuts)]
     forwards = parts[0].merge(parts[1]).merge(parts[2]).merge(parts[3])
@@ -67,7 +67,7 @@ def merged(dtype: torch.dtype = torch.float32) -> dict[str, float]:
     return {
         "four states merged in order": apart([forwards.output().double()], [exact]),
         "four states merged as a tree": apart([tree.output().double()], [exact]),
-        "causal, blocks of 64": apart([causal(*narrow, block=64)[0].double()], [peer]),
+        "causal, blocks of 64": apart([causal(narrow[0], narrow[1], narrow[2], block=64)[0].double()], [peer]),
     }
 
 
