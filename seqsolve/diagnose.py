@@ -13,12 +13,15 @@ from .conditioning import Growth
 from .driver import Run
 from .methods import METHODS
 from .recurrence import CellRecurrence, Recurrence, as_recurrence
+from .shooting import burn_in, flow_of
 
 _SAMPLE = 512  # steps that the diagnosis looks at
 _NORMS = 64  # of these, steps whose Jacobians are written out for their norms
 _SHARE = 0.1  # of the time of all steps in order, which the trials may take
 _PROMISE = ("newton", "chord", "elk", "frozen", "constant", "quasi")  # tried first
 _MARGIN = 0.8  # of the time of the steps in order, which an iterative method must stay below to be chosen
+_CHUNK = 8  # steps of all chunks that shooting is timed by
+_LONG = 1 << 14  # numbers in the states of a known cell from which on chunks are tried
 _SHORT = 128  # below this many steps a diagnosis costs more than it can save
 
 
@@ -119,7 +122,9 @@ def diagnose(step: Any, x0: Any, inputs: Any) -> Diagnosis:
 def verdict(problem: Recurrence) -> tuple[str, str]:
     """Method and reason for ``method="auto"``."""
     if isinstance(problem, CellRecurrence) or getattr(problem, "fused", False):
-        return "sequential", f"{problem.name} has a fused loop, which no iteration beats on a CPU"
+        if not isinstance(problem, CellRecurrence) or problem.steps * problem.x0.numel() < _LONG:
+            return "sequential", f"{problem.name} has a fused loop, which no iteration beats on a CPU"
+        return "shooting", f"{problem.name} has a kernel for chunks of time side by side, which beats its fused loop"
     if problem.steps <= _SHORT or not problem.x0.numel():
         return "sequential", f"{problem.steps} steps are too few to gain from anything else"
     found = _look(problem)
@@ -141,6 +146,8 @@ def _look(problem: Recurrence) -> Diagnosis:
     predictions = {"sequential": Prediction(1.0, each * problem.steps)}
     if known:
         predictions |= _race(problem, known, each * known)
+    if known == sample and lyapunov <= 0:
+        predictions |= _shooting(problem)
     method, reason = _judge(problem, lyapunov, known, sample, predictions)
     return Diagnosis(
         lyapunov, _forgetting(problem, states, known), method, "auto", reason, predictions, sample,
@@ -159,7 +166,7 @@ def _race(problem: Recurrence, steps: int, best: float) -> dict[str, Prediction]
     found = {
         name: Prediction(math.nan, 2 * (time.perf_counter() - begin) * whole, False)
         for name, method in METHODS.items()
-        if not method.exact
+        if not (method.exact or method.chunked)
     }
     end = time.perf_counter() + _SHARE * best * whole
     for name in sorted(found, key=lambda name: _PROMISE.index(name) if name in _PROMISE else len(_PROMISE)):
@@ -175,6 +182,26 @@ def _race(problem: Recurrence, steps: int, best: float) -> dict[str, Prediction]
             len(run.history) / max(run.windows, 1), seconds / max(done, 1) * problem.steps, done >= steps
         )
     return found
+
+
+def _shooting(problem: Recurrence) -> dict[str, Prediction]:
+    """What shooting needs, from its own burn-in on all of the sequence and some steps of as many chunks."""
+    begin = time.perf_counter()
+    states = torch.empty((problem.steps, *problem.x0.shape), dtype=problem.x0.dtype)
+    flow, x0 = flow_of(problem, states, torch.get_num_threads()), problem.x0
+    x0, tol = x0.reshape(flow.shape), 32 * torch.finfo(x0.dtype).eps
+    burn = burn_in(flow, x0, tol)
+    spent = time.perf_counter() - begin
+    chunks = flow.count(burn) if burn else 1
+    if not burn or chunks < 2:
+        return {"shooting": Prediction(math.nan, spent, False)}
+    length, few = problem.steps // chunks, min(_CHUNK, burn)
+    start = x0.expand(chunks, *x0.shape)
+    flow.chunks(start, chunks, 0, length, 1, keep=True)
+    begin = time.perf_counter()
+    flow.chunks(start, chunks, 0, length, few, keep=True)
+    each = (time.perf_counter() - begin) / few
+    return {"shooting": Prediction(2.0, spent + (length + burn) * each)}
 
 
 def _norms(problem: Recurrence, states, known: int) -> tuple[float, float]:

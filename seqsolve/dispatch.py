@@ -154,6 +154,12 @@ def choose(
     return False, f"the fused loop is not surely faster here: {figures}, and it runs only below {margin:.0%} of that"
 
 
+def fused_seconds(weights, batch: int) -> float:
+    """Seconds a step of the fused loop of one direction of one layer."""
+    cell = weights.kind.partition("_")[0]
+    return _step(cell, weights.w_hh.itemsize == 8, "fused", weights.hidden, batch)
+
+
 def _step(cell: str, double: bool, which: str, units: int, batch: int) -> float:
     """Seconds a step, by bilinear interpolation of logarithms; beyond the table in proportion to the arithmetic."""
     table = STEP[cell, "float64" if double else "float32", which]

@@ -14,6 +14,7 @@ from .methods import METHODS
 from .methods.state import State
 from .recurrence import Recurrence
 from .results import Certificate, Status
+from .shooting import flow_of, shoot
 
 FIRST_WINDOW, SMALLEST, LARGEST = 32, 4, 512
 _WILD = 1e3  # growth of the residual, over one sweep, that a scan is damped for
@@ -42,6 +43,9 @@ class Run:
         self.history: list[tuple] = []
         self.windows = self.repaired = self.failed = self.largest_window = 0
         self.broken: int | None = None  # first step whose state is not finite
+        self.exact = self.method.exact  # every step was made in order
+        self.seam: float | None = None
+        self.note = ""  # what the reason says besides
 
     def go(self, end: int | None = None, seconds: float = math.inf) -> int:
         """Fill `states` up to step `end`, as far as `seconds` go (asked after each window); the steps that are done."""
@@ -50,8 +54,11 @@ class Run:
         if self.method.exact or x.numel() == 0:
             self.states = problem.advance(x, 0, end)
             first = self.largest_window = end
-            bad = (~torch.isfinite(self.states).flatten(1).all(1)).nonzero()
-            self.broken = int(bad[0]) if len(bad) else None
+            self._broken()
+        elif self.method.chunked and end:
+            self._shoot()
+            first = end
+            self._broken()
         while first < end and self.broken is None and time.perf_counter() - clock < seconds:
             last = min(first + self.window, end)
             self.largest_window = max(self.largest_window, last - first)
@@ -61,11 +68,43 @@ class Run:
                 self.window = min(2 * self.window, LARGEST)
             elif self.adaptive and sweeps > 8:
                 self.window = max(self.window // 2, SMALLEST)
-        if self.broken is not None and not self.method.exact:  # nothing to solve any more: only what the steps say
+        windows = not (self.method.exact or self.method.chunked)
+        if self.broken is not None and windows:  # nothing to solve any more: only what the steps say
             k = self.broken
             before = self.states[k - 1] if k else problem.x0
             self.states[k:end] = problem.advance(before, k, end)
         return first
+
+    def _broken(self) -> None:
+        bad = (~torch.isfinite(self.states).flatten(1).all(1)).nonzero()
+        self.broken = int(bad[0]) if len(bad) else None
+
+    def _shoot(self) -> None:
+        """Chunks side by side; the history has an entry for the first pass and one for the verified seams."""
+        clock, x0 = time.perf_counter(), self.problem.x0
+        flow = flow_of(self.problem, self.states, torch.get_num_threads())
+        start = None
+        if self.given is not None:
+            before = torch.cat([x0[None], self.given[:-1]]).reshape(len(self.given), *flow.shape)
+
+            def start(length: int, count: int) -> Tensor:
+                return before[: length * count : length].clone()
+
+        found = shoot(
+            flow, x0.reshape(flow.shape), self.tol, length=None if self.adaptive else self.window, guess=start,
+            repair=self.on_fail == "sequential",
+        )  # fmt: skip
+        seconds = time.perf_counter() - clock
+        self.exact, self.seam, self.largest_window = bool(found.abandoned), found.seam, found.length
+        self.repaired, self.failed, self.note = found.repaired, found.failed, found.explain()
+        if not self.exact:
+            self.windows = 1
+            first = next((k for k, gap in enumerate(found.gaps) if not gap <= self.tol), len(found.gaps)) + 1
+            for sweep, residual, frontier, part in (
+                (1, max(found.gaps), first * found.length, 1 - found.burn / (found.length + found.burn)),
+                (2, found.seam, self.problem.steps, found.burn / (found.length + found.burn)),
+            ):
+                self.history.append((0, 0, sweep, residual, math.nan, frontier, 0, 0.0, seconds * part))
 
     def solve_window(self, x: Tensor, first: int, last: int) -> int:
         """Sweep until the residual of every step is small; the exact prefix is never touched again."""
@@ -141,13 +180,15 @@ class Run:
         steps = problem.steps if self.broken is None else self.broken
         growth = Growth(problem, self.eps)
         growth.run(states, 0, steps)
-        exact, finite = self.method.exact, self.broken is None
+        exact, finite = self.exact, self.broken is None
         residual = growth.residual / (growth.scale or 1.0)
         # this evaluation batches other steps together than the sweeps did, so its rounding differs: 4 tol
+        seam = None if exact else self.seam
         certificate = Certificate(
-            "exact sequential" if exact else "residual", residual, growth.amplification, growth.bound,
+            "exact sequential" if exact else "residual" if seam is None else "seam", residual, growth.amplification,
+            growth.bound,
             lyapunov=growth.lyapunov, finite=finite,
-            met=exact or (residual <= 4 * max(self.tol, 16 * self.eps) and not self.failed),
+            met=exact or (residual <= 4 * max(self.tol, 16 * self.eps) and not self.failed), seam=seam,
         )  # fmt: skip
         if not finite:
             return certificate, Status.NONFINITE

@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ._checks import as_tensor, working_dtype
 from .cells import GATES, Layout, Track, Weights, run_layer
+from .lanes import Lanes
 from .linearization import Block, Dense, Diagonal, Gates, Linearization, LowRank, restructure
 
 Structure = tuple[str, int] | None
@@ -91,8 +93,11 @@ class StepRecurrence:
         return y if torch.is_grad_enabled() else y.detach()
 
     def evaluate(self, before, first):
-        u = self.inputs[first : first + len(before)]
-        return self._checked(self.step(before, u), before, u)
+        return self.apply(before, self.inputs[first : first + len(before)])
+
+    def apply(self, x, u):
+        """One step of states and inputs that are stacked on leading axes."""
+        return self._checked(self.step(x, u), x, u)
 
     def linearize(self, before, first, structure=None):
         u = self.inputs[first : first + len(before)]
@@ -224,6 +229,7 @@ class CellRecurrence:
         self.W, self.U = torch.from_numpy(weights.w_ih), torch.from_numpy(weights.w_hh)
         self.b, self.bh = (None if a is None else torch.from_numpy(a) for a in (weights.b_ih, weights.b_hh))
         self.track: Track | None = None
+        self.lanes: Lanes | None = None
 
     def evaluate(self, before, first):
         return self._values(before, first)[0]
@@ -251,12 +257,8 @@ class CellRecurrence:
     def advance(self, x, first, last):
         if last == first:
             return x.new_empty((0, *self.x0.shape))
-        if self.kind == "lstm":  # the kernel keeps c to itself, the solver needs all of them
-            out = torch.empty((last - first, *self.x0.shape), dtype=x.dtype)
-            for t in range(first, last):
-                x = self.evaluate(x[None], t)[0]
-                out[t - first] = x
-            return out
+        if self.kind == "lstm":  # the kernel of one sequence keeps c to itself, the solver needs all of them
+            return self._lstm(x, first, last)
         h = x.reshape(-1, self.weights.hidden).numpy()
         if self.track is None:
             self.track = Track(self.weights, h, None)
@@ -271,6 +273,18 @@ class CellRecurrence:
             torch.get_num_threads(),
         )
         return out.reshape(last - first, *self.x0.shape)
+
+    def _lstm(self, x, first, last):
+        """States h and c by the kernel in which a lane is a sequence, if only one of them."""
+        if self.lanes is None:
+            self.lanes = Lanes(self.weights)
+        states = x.reshape(-1, x.shape[-1]).numpy()
+        batch, rows = len(states), np.arange(len(states))
+        u = self.inputs[first:last].reshape(-1, self.inputs.shape[-1]).contiguous().numpy()
+        out = torch.empty((last - first, *self.x0.shape), dtype=x.dtype)
+        to = out.view(-1, x.shape[-1]).numpy()
+        self.lanes.advance(u, states, to, rows, rows, last - first, stride=batch, cells=True)
+        return out
 
 
 def cell_values(kind: str, before: Tensor, u: Tensor, W, U, b, bh) -> tuple[Tensor, Tensor, Tensor]:

@@ -41,7 +41,7 @@ class Status(enum.Enum):
 class Certificate:
     """What is known about the accuracy of the states.
 
-    kind : "exact sequential", "residual", "torch", "empty", or "none" for a truncated iteration.
+    kind : "exact sequential", "residual", "seam" (of shooting), "torch", "empty", or "none" for a truncated iteration.
     residual : max over steps of abs(x_t - step(x_{t-1}, u_t)), over the scale of the states (their largest modulus).
     amplification : how large errors of size one with random signs, made at every step, become when the exact
         linearisation carries them along; None where it was not estimated.
@@ -50,6 +50,8 @@ class Certificate:
     limit : what `bound` may be for `ok`.
     lyapunov : mean logarithmic growth of such an error a step, or None.
     finite : no NaN or inf in the states.
+    seam : of shooting, the largest gap between a chunk and what the true end of the chunk before leads to, over the
+        scale; it is part of the residual and of the bound. None without seams.
     """
 
     kind: str
@@ -60,6 +62,7 @@ class Certificate:
     lyapunov: float | None = None
     finite: bool = True
     met: bool = True
+    seam: float | None = None
 
     @property
     def ok(self) -> bool:
@@ -74,6 +77,8 @@ class Certificate:
         if not self.finite:
             return "not certified: NaN or inf in the states"
         text = f"{self.kind}, residual {self.residual:.1e} of the scale"
+        if self.seam is not None:
+            text += f", seams closed to {self.seam:.1e}"
         if self.bound is not None:
             text += f", rounding errors add up {self.amplification:.3g}-fold, states within about {self.bound:.1e}"
         if not self.met:
@@ -137,7 +142,12 @@ class Solution:
             f"status: {self.status.value}",
             f"certificate: {self.certificate.explain()}",
         ]
-        if len(self.history):
+        if self.method == "shooting" and len(self.history):
+            lines.append(
+                f"work: {len(self.history)} passes over chunks of {self.window} steps, {self.repaired} chunks repaired,"
+                f" {self.seconds:.3g} s"
+            )
+        elif len(self.history):
             windows = len(np.unique(self.history["window"]))
             lines.append(
                 f"work: {windows} windows of up to {self.window} steps, {self.sweeps:.2f} sweeps a window,"

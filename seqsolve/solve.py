@@ -58,24 +58,27 @@ def solve(
     method : one of `METHODS`, or "auto": what `diagnose` says. All but "sequential" sweep over a window of steps,
         solving ``d_t - A_t d_{t-1} = f(x_{t-1}, u_t) - x_t`` and adding d to x. They differ in A_t: 0 (jacobi), the
         identity (picard), one matrix (constant), the Jacobian at x = 0 (frozen), that of the second sweep (chord), of
-        every sweep (newton), its diagonal (quasi), both of these in a trust region (elk, quasi_elk).
+        every sweep (newton), its diagonal (quasi), both of these in a trust region (elk, quasi_elk). "shooting" sweeps
+        over nothing: chunks of time run side by side from states that were burned in, and every seam is verified.
     linearization : structure of the Jacobians that a method sees: "dense", "diag", ("block", size), ("low-rank", rank),
         or "auto": in closed form for known cells, else dense. A structure that the step does not have costs sweeps,
         never accuracy.
     matrix : (n, n), the A of method="constant"; None derives one (tanh RNN: its weight; GRU: (I + U_n / 2) / 2;
         else the mean Jacobian at x = 0).
     window : steps that an iterative method solves at once, or "auto": 32 to begin with, doubled where windows converge
-        in few sweeps and halved where they do not.
+        in few sweeps and halved where they do not. For shooting the steps of a chunk; "auto" follows from its burn-in.
     damping : for elk and quasi_elk the weight >= 0 of ``|d|^2`` beside the squared residual; for the other methods,
         from 0 to 1, by which A_t is shrunk: 0 is the method itself, 1 is Jacobi. "auto" adapts it to the residuals.
     guess : (T, ..., n), states to start from, such as those of an earlier solve; None starts each window from the
         state before it.
-    tol : largest residual, relative to the largest state; default 32 eps of the dtype.
+    tol : largest residual, of shooting also the largest gap at a seam, relative to the largest state; default 32 eps
+        of the dtype.
     max_sweeps : sweeps a window may take; default the window, after which every method has ended: k sweeps make the
         first k steps exact.
     model_sweeps : sweeps that every window makes, no more and no less: the truncated iteration as a model, whose
         gradient is its own. Nothing is certified then, and "auto" means Newton and one window.
     on_fail : "sequential" recomputes a window that did not converge step by step; "raise" raises; "return" keeps it.
+        Shooting gives itself up beforehand where the recurrence does not forget, unless it must raise or return.
 
     Returns
     -------
@@ -143,6 +146,7 @@ def solve(
         )  # fmt: skip
         run.go()
         certificate, status = run.certify()
+        reason = f"{reason}; {run.note}" if run.note else reason
     history = np.array(run.history, HISTORY).view(np.recarray) if run.history else no_history()
     solution = Solution(
         _as_given(_linked(run.states, step, x0, inputs, problem), inputs), status, method, run.largest_window, reason,
@@ -159,6 +163,8 @@ def _model(step, x0, inputs, problem, method, sweeps, window, damping, matrix, g
     if guess is not None:
         raise ValueError("model_sweeps= starts every window from the state before it; leave guess= out")
     method = "newton" if method == "auto" else method
+    if METHODS[method].chunked:
+        raise ValueError(f"method={method!r} makes no sweeps that model_sweeps= could count; use newton or jacobi")
     damping = METHODS[method].damping if damping == "auto" else float(damping)
     size = max(problem.steps, 1) if window == "auto" else window
     parameters = _parameters(step, x0, inputs, problem)

@@ -83,6 +83,10 @@ def seqsolve() -> dict[str, np.ndarray]:
         for method in ("newton", "elk", "quasi_elk"):
             solved = sq.solve(module, torch.zeros(size), x, method=method, window=16)
             found[f"{method} {size}"] = solved.states.detach().numpy()
+    for kind, size in (("rnn", 4), ("gru", 4), ("lstm", 8)):
+        module = sq.gallery.torch_init(kind, 3, 4, rng=20267).requires_grad_(False)
+        u = torch.rand(3000, 3, generator=generator)
+        found[f"shooting {kind}"] = sq.solve(module, torch.zeros(size), u, method="shooting").states.numpy()
     x = torch.rand(50, 8, generator=generator)
     options = {"method": "newton", "linearization": ("low-rank", 2)}
     found["low rank"] = sq.solve(

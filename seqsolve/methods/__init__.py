@@ -2,7 +2,7 @@
 
 All solve ``d_t - A_t d_{t-1} = f(x_{t-1}, u_t) - x_t`` and put x + d in place of x; a method is the choice of A_t. It
 says where to start, how to sweep and when it is done; the driver in `solve.py` owns windows, tolerances, the frontier
-of the exact prefix, damping, non-finite values, history and the certificate.
+of the exact prefix, damping, non-finite values, history and the certificate. `shooting` alone makes no sweeps.
 """
 
 from typing import Protocol
@@ -20,6 +20,7 @@ from .newton import Newton
 from .picard import Picard
 from .quasi import Quasi
 from .sequential import Sequential
+from .shooting import Shooting
 from .state import State
 
 
@@ -28,6 +29,8 @@ class Method(Protocol):
 
     @property
     def exact(self) -> bool: ...
+    @property
+    def chunked(self) -> bool: ...
     @property
     def fresh(self) -> float: ...
     @property
@@ -59,4 +62,5 @@ METHODS: dict[str, Method] = {
     "quasi": Quasi(),
     "elk": Elk(),
     "quasi_elk": QuasiElk(),
+    "shooting": Shooting(),
 }

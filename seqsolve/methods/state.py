@@ -59,11 +59,13 @@ class State:
 class Iteration:
     """What a method is unless it says otherwise.
 
-    exact : `start` already gives the states.  fresh : sweeps of a window that linearise anew.
+    exact : `start` already gives the states.  chunked : no windows and sweeps, but chunks side by side.
+    fresh : sweeps of a window that linearise anew.
     damping : what an adaptive damping begins with.  quadratic : one more update of a converged window is worth it.
     """
 
     exact: bool = False
+    chunked: bool = False
     fresh: float = math.inf
     damping: float = 0.0
     quadratic: bool = False

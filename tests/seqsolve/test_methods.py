@@ -8,7 +8,7 @@ import seqsolve as sq
 from seqsolve import _structure_kernels as kernels
 from seqsolve.driver import adapted
 
-ITERATIVE = [name for name in sq.METHODS if name != "sequential"]
+ITERATIVE = [name for name, method in sq.METHODS.items() if not (method.exact or method.chunked)]
 
 
 def tensor(rng, *shape):

@@ -1,0 +1,164 @@
+"""Many sequences through one cell at once, a vector lane each: the chunks of `shooting`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._threads import thread_map
+from .cells import _SIGMOID, GATES, Weights, _register_bytes
+
+_WORTH_A_THREAD = 5e-4  # seconds of work that pay for one more thread
+_PAYS = 0.8  # of the time of the loop, on one thread, that chunks must stay below
+_TILES = {"rnn_tanh": (8, 4, 1), "rnn_relu": (8, 4, 1), "gru": (2, 1), "lstm": (2, 1)}
+
+
+def lane_count(dtype: np.dtype) -> int:
+    """Sequences that one register holds."""
+    return _register_bytes() // np.dtype(dtype).itemsize
+
+
+class Lanes:
+    """One direction of one layer, packed for kernels in which a lane is a sequence.
+
+    Parameters
+    ----------
+    weights : of a cell without projection.
+    """
+
+    def __init__(self, weights: Weights):
+        from . import _lanes_kernels as kernels
+
+        kind, dtype, H = weights.kind, weights.w_hh.dtype, weights.hidden
+        self.kind, self.hidden, self.dtype = kind, H, dtype
+        self.size = 2 * H if kind == "lstm" else H
+        self.inputs, self.lanes = weights.w_ih.shape[1], (0,) * lane_count(dtype)
+        self.run = {"gru": kernels.gru, "lstm": kernels.lstm}.get(kind, kernels.rnn)
+        gates, halves = GATES[kind], _SIGMOID[kind]
+        factor = np.repeat([0.5 if half else 1.0 for half in halves], H).astype(dtype)
+        bias, self.inner = np.zeros(gates * H, dtype), np.zeros(H, dtype)
+        if weights.b_ih is not None and weights.b_hh is not None:
+            bias[:] = weights.b_ih
+            if kind == "gru":
+                self.inner[:] = weights.b_hh[2 * H :]
+                bias[: 2 * H] += weights.b_hh[: 2 * H]
+            else:
+                bias += weights.b_hh
+        tiles, self.bias = _TILES[kind], (bias * factor).reshape(gates, H).T.copy().reshape(-1)
+        self.W = _packed(weights.w_ih * factor[:, None], gates, tiles)
+        self.U = _packed(weights.w_hh * factor[:, None], gates, tiles)
+
+    def advance(
+        self, x: np.ndarray, states: np.ndarray, out: np.ndarray | None, reads, writes, steps: int, *,
+        stride: int = 1, column: int = 0, cells: bool = False, workers: int = 1,
+    ) -> np.ndarray:  # fmt: skip
+        """`steps` steps of sequences that start at the rows reads of x and writes of out; their states after that.
+
+        x : (rows, K) contiguous.  states : (sequences, n), n = H, or 2 H for an LSTM (h, then c).
+        out : (rows, width) contiguous; h goes to `column`.., and c behind it where `cells`. None keeps no states.
+        """
+        if out is None:  # rows without width: all of them are one
+            out, writes, width = np.empty((1, self.size), self.dtype), np.zeros(len(states), np.int64), 0
+        else:
+            width = out.shape[1]
+        L, H, count = len(self.lanes), self.hidden, len(states)
+        padded = -(-count // L) * L
+        who = np.minimum(np.arange(padded), count - 1)
+        reads, writes = np.asarray(reads, np.int64)[who], np.asarray(writes, np.int64)[who]
+        groups = np.ascontiguousarray(states[who].reshape(-1, L, self.size).transpose(0, 2, 1))
+        span = (self.inputs, H, steps, stride, width, column, cells)
+        flat, to, rectify = x.reshape(-1), out.reshape(-1), self.kind == "rnn_relu"
+
+        def go(g):
+            both = groups[g].reshape(-1)
+            h, c, rows = both[: H * L], both[H * L :], slice(g * L, (g + 1) * L)
+            self.run(
+                self.lanes, rectify, flat, self.W, self.U, self.bias, self.inner, h, c, to, reads[rows], writes[rows],
+                span,
+            )  # fmt: skip
+
+        total = padded * steps * self.seconds
+        thread_map(go, range(len(groups)), min(workers, 1 + int(total / _WORTH_A_THREAD)))
+        return groups.transpose(0, 2, 1).reshape(padded, self.size)[:count].copy()
+
+    @property
+    def seconds(self) -> float:
+        """About how long one step of one sequence takes on one thread: arithmetic, and what is gathered and written."""
+        bits = self.dtype.itemsize / 4
+        return bits * (4e-9 + GATES[self.kind] * self.hidden * ((self.inputs + self.hidden) / 6e10 + 6e-10))
+
+
+class LaneFlow:
+    """The `Flow` of a cell: every lane is one sequence of the batch in one chunk.
+
+    Parameters
+    ----------
+    lanes : the packed cell.
+    x : (T * B, K) contiguous, time first.
+    out : (T * B, width) contiguous; h, and c where `cells`, go to `column`..
+    batch : B.
+    order : (state (B, n), first, last) -> state, the steps in order, written to out.
+    seconds : one step of the batch in that loop.
+    """
+
+    def __init__(
+        self, lanes: Lanes, x: np.ndarray, out: np.ndarray, batch: int,
+        order: Callable[[Tensor, int, int], Tensor], seconds: float, *,
+        column: int = 0, backwards: bool = False, cells: bool = False, workers: int = 1,
+    ):  # fmt: skip
+        self.lanes, self.x, self.out, self.batch = lanes, x, out, batch
+        self.in_order, self.seconds, self.column, self.backwards = order, seconds, column, backwards
+        self.cells, self.workers, self.steps = cells, workers, len(x) // batch
+        self.shape = (batch, lanes.size)
+        self.width = lanes.size if cells else lanes.hidden
+
+    def chunks(self, states, places, first, spacing, steps, keep=True):
+        times = first + spacing * np.tile(np.arange(places), len(states) // places)
+        rows = (self._rows(times)[:, None] + np.arange(self.batch)).reshape(-1)
+        done = self.lanes.advance(
+            self.x, states.reshape(-1, self.lanes.size).numpy(), self.out if keep else None, rows, rows, steps,
+            stride=-self.batch if self.backwards else self.batch, column=self.column if keep else 0,
+            cells=self.cells and keep, workers=self.workers,
+        )  # fmt: skip
+        return torch.from_numpy(done).reshape(states.shape)
+
+    def _rows(self, times):
+        """Where the first sequence of the batch stands at these steps."""
+        return (self.steps - 1 - times if self.backwards else times) * self.batch
+
+    def order(self, state, first, last):
+        return self.in_order(state, first, last) if last > first else state
+
+    def row(self, t):
+        at = self._rows(t)
+        return torch.from_numpy(self.out[at : at + self.batch, self.column : self.column + self.width])
+
+    def kept(self, state):
+        return state[..., : self.width]
+
+    def count(self, burn):
+        """Whole registers of chunks that are eight burn-ins long, or shorter ones; 1 where the loop is as fast."""
+        L = len(self.lanes.lanes)
+        together = max(1, L // self.batch)  # chunks that fill a register
+        C = min(self.steps // (8 * burn), 16 * together) // together * together
+        C = C or min(together, self.steps // (2 * burn))
+        if C < 2:
+            return 1
+        registers = -(-C * self.batch // L)
+        ours = (self.steps // C + burn) * registers * L * self.lanes.seconds
+        return C if ours < _PAYS * self.steps * self.seconds else 1
+
+
+def _packed(rows: np.ndarray, gates: int, tiles: tuple[int, ...]) -> np.ndarray:
+    """Weights (gates * H, columns) in tiles of units, each in order (column, unit, gate)."""
+    H = len(rows) // gates
+    cube, pieces, i = rows.reshape(gates, H, -1), [], 0
+    for tile in tiles:
+        count = (H - i) // tile
+        whole = cube[:, i : i + count * tile].reshape(gates, count, tile, rows.shape[1])
+        pieces.append(whole.transpose(1, 3, 2, 0).reshape(-1))
+        i += count * tile
+    return np.concatenate(pieces)

@@ -1,0 +1,258 @@
+r"""Shooting: chunks of time run side by side from states that were burned in, every seam verified.
+
+A recurrence that forgets reaches the same states from wherever it starts. So the time axis is cut into C chunks of N
+steps, all of which start at once (step 1) from a guess, and M steps later each has joined the trajectory. What they
+computed before is replaced (step 2): each chunk is entered once more from the end of the one before, and after M
+steps it has to meet, within the tolerance, what is already there. Every seam is thus verified from the state that the
+chunk before really ended in, and the states satisfy the recurrence everywhere but for one gap of at most the tolerance
+a chunk. A chunk that did not meet is run again in order (step 3), and so are those after it until one is met. This is
+multiple shooting (Bellen, Zennaro 1989, doi:10.1016/0377-0427(89)90037-X) with the coarse propagator of Parareal
+(Lions, Maday, Turinici 2001) replaced by forgetting; step 2 is the relaxation of MGRIT over the beginning of each chunk
+(Falgout et al. 2014, doi:10.1137/130944230; for GRU: Moon and Cyr 2022, arXiv:2203.04738).
+
+M is measured beforehand (step 0): pairs of trajectories from unlike states, at places spread over the time axis, until
+all pairs have met. Where they do not within a twentieth of the steps, nothing else is tried.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .dispatch import fused_seconds
+from .lanes import LaneFlow, Lanes
+from .recurrence import CellRecurrence, StepRecurrence
+
+PROBES = 8  # places where pairs of trajectories are followed
+BUDGET = 0.05  # of all steps, which the pairs may be followed for
+_FIRST = 8  # steps of a pair before the first look
+_MARGIN = 1.25  # the burn-in over what the slowest pair took
+
+
+class Flow(Protocol):
+    """A recurrence that runs many stretches of time side by side and keeps their states.
+
+    Stretch k of a call starts at step first + k * spacing; len(states) is a multiple of the number of stretches.
+    """
+
+    steps: int
+    shape: tuple[int, ...]  # of one state
+
+    def chunks(self, states: Tensor, places: int, first: int, spacing: int, steps: int, keep: bool = True) -> Tensor:
+        """The states (C, ...) after `steps` steps of `places` stretches; those in between are kept, or not."""
+        ...
+
+    def order(self, state: Tensor, first: int, last: int) -> Tensor:
+        """Steps first..last in order, kept; the state after them."""
+        ...
+
+    def row(self, t: int) -> Tensor:
+        """What was kept of step t, as a view that can be written to."""
+        ...
+
+    def kept(self, state: Tensor) -> Tensor:
+        """As much of a state as is kept."""
+        ...
+
+    def count(self, burn: int) -> int:
+        """A number of chunks that suits the machine and a burn-in; 1 where it does not pay."""
+        ...
+
+
+@dataclass
+class Outcome:
+    """What became of it.
+
+    chunks, length, burn : C, N, M.  seam : largest gap that was left at a seam, over the scale of the states.
+    repaired, failed : chunks that were run again in order; that should have been.
+    abandoned : why all steps were made in order, or "".
+    gaps : of every seam, over the scale, before repairs.
+    """
+
+    chunks: int = 1
+    length: int = 0
+    burn: int = 0
+    seam: float = 0.0
+    repaired: int = 0
+    failed: int = 0
+    abandoned: str = ""
+    gaps: list[float] = field(default_factory=list)
+    state: Any = None  # after the last step
+
+    def explain(self) -> str:
+        """One sentence."""
+        if self.abandoned:
+            return self.abandoned
+        again = f", {self.repaired} of them run again in order" if self.repaired else ""
+        return (
+            f"{self.chunks} chunks of {self.length} steps side by side, entered twice for {self.burn} steps until they"
+            f" meet{again}; seams closed to {self.seam:.1e} of the scale"
+        )
+
+
+def shoot(
+    flow: Flow, x0: Tensor, tol: float, *, length: int | None = None, guess: Any = None, repair: bool = True
+) -> Outcome:
+    """All states of a flow.
+
+    Parameters
+    ----------
+    flow : see `Flow`.
+    x0 : the state before the first step.
+    tol : gap that a seam may have, relative to the largest state so far.
+    length : steps of a chunk; None follows from the burn-in.
+    guess : a function of first, spacing and count that gives states before these steps; None is zero.
+    repair : False leaves open seams as they are, and tries even where the pairs did not meet.
+    """
+    burn = burn_in(flow, x0, tol)
+    if burn is None and repair:
+        reason = f"pairs of trajectories did not meet within {_limit(flow)} steps, so every step was made in order"
+        return _in_order(flow, x0, reason)
+    burn = burn or _limit(flow)
+    C = flow.count(burn) if length is None else flow.steps // max(length, 1)
+    N = flow.steps // max(C, 1) if length is None else length
+    M = min(burn, N)
+    if C < 2:
+        return _in_order(flow, x0, f"{flow.steps} steps are too few for chunks with {burn} steps of burn-in")
+    starts = x0.new_zeros((C, *x0.shape)) if guess is None else guess(N, C)
+    starts[0] = x0
+    # step 1: every chunk from a guess
+    middle = flow.chunks(starts, C, 0, N, M)
+    ends = flow.chunks(middle, C, M, N, N - M) if N > M else middle.clone()
+    # step 2: every chunk but the first from the end of the one before
+    rows = [flow.row(c * N + M - 1) for c in range(1, C)]
+    kept = [row.clone() for row in rows]
+    again = flow.chunks(ends[:-1], C - 1, N, N, M)
+    gaps = (again - middle[1:]).abs().reshape(C - 1, -1).amax(1).tolist()
+    sizes = torch.maximum(middle.abs(), ends.abs()).reshape(C, -1).amax(1).tolist()
+    found = Outcome(C, N, M)
+    scale, state, true = _finite(sizes[0]), ends[0], True  # true: the chunk before ended as step 2 took it
+    for c in range(1, C):
+        gap = _relative(gaps[c - 1], scale)
+        found.gaps.append(gap)
+        if gap <= tol:
+            rows[c - 1].copy_(kept[c - 1])  # the gap stands before this step, and is what was measured
+        if (gap <= tol and true) or not repair:
+            found.failed += not gap <= tol
+            found.seam, state, scale = max(found.seam, gap), ends[c], max(scale, _finite(sizes[c]))
+            continue
+        # step 3: this chunk in order, and the next one too unless this ends where it ended before
+        found.repaired += 1
+        state = flow.order(state, c * N, (c + 1) * N)
+        scale = max(scale, _finite(float(state.abs().max())))
+        gap = _relative(float((state - ends[c]).abs().max()), scale)
+        true = gap <= tol
+        if true and c + 1 < C:
+            flow.row((c + 1) * N - 1).copy_(flow.kept(ends[c]))
+            found.seam, state = max(found.seam, gap), ends[c]
+    found.state = flow.order(state, C * N, flow.steps)
+    return found
+
+
+def _finite(size: float) -> float:
+    return size if math.isfinite(size) else 0.0
+
+
+def _relative(gap: float, scale: float) -> float:
+    """inf for what is not finite: a NaN or an infinite state never meets anything."""
+    if not math.isfinite(gap):
+        return math.inf
+    return gap / scale if scale > 0 else math.inf if gap else 0.0
+
+
+def _in_order(flow: Flow, x0: Tensor, reason: str) -> Outcome:
+    return Outcome(length=flow.steps, abandoned=reason, state=flow.order(x0, 0, flow.steps))
+
+
+def _limit(flow: Flow) -> int:
+    return int(BUDGET * flow.steps)
+
+
+def burn_in(flow: Flow, x0: Tensor, tol: float) -> int | None:
+    """Steps after which trajectories from unlike states have met at every probe, and a quarter more; None if not.
+
+    One of a pair starts from zero, as the chunks do, the other from random signs.
+    """
+    limit = _limit(flow)
+    spacing = (flow.steps - limit) // PROBES
+    if limit < _FIRST or spacing < 1:
+        return None
+    zero, first = x0.new_zeros((PROBES, *x0.shape)), spacing // 2
+    size = _finite(float(flow.chunks(zero, PROBES, first, spacing, _FIRST, keep=False).abs().max())) or 1.0
+    signs = torch.randint(0, 2, zero.shape, generator=torch.Generator().manual_seed(20240921)) * 2 - 1
+    states = torch.cat([zero, (size * signs).to(zero.dtype)])
+    done, step = 0, _FIRST
+    while done < limit:
+        step = min(step, limit - done)
+        states = flow.chunks(states, PROBES, first + done, spacing, step, keep=False)
+        done += step
+        gap = float((states[:PROBES] - states[PROBES:]).abs().max())
+        size = max(size, _finite(float(states.abs().max())))
+        if _relative(gap, size) <= tol:
+            return int(_MARGIN * done) + _FIRST
+        step = max(_FIRST, done // 4)
+    return None
+
+
+class StepFlow:
+    """A step of the user: chunks are an axis in front of its batch."""
+
+    def __init__(self, problem, states: Tensor):
+        self.problem, self.states = problem, states
+        self.steps, self.shape = problem.steps, tuple(problem.x0.shape)
+
+    def chunks(self, states, places, first, spacing, steps, keep=True):
+        # views of all stretches at once, (places, ..., steps)
+        end = first + (places - 1) * spacing + steps
+        inputs = self.problem.inputs[first:end].unfold(0, steps, spacing)
+        out = self.states[first:end].unfold(0, steps, spacing) if keep else None
+        copies = len(states) // places
+        for t in range(steps):
+            u = inputs[..., t]
+            states = self.problem.apply(states, u if copies == 1 else u.repeat(copies, *[1] * (u.dim() - 1)))
+            if out is not None:
+                out[..., t] = states
+        return states
+
+    def order(self, state, first, last):
+        if last == first:
+            return state
+        self.states[first:last] = self.problem.advance(state, first, last)
+        return self.states[last - 1]
+
+    def row(self, t):
+        return self.states[t]
+
+    def kept(self, state):
+        return state
+
+    def count(self, burn):
+        # a step costs its overhead, worth about 4000 numbers, plus its numbers, for T / C + 2 M steps
+        numbers = max(1, math.prod(self.shape))
+        best = math.sqrt(self.steps / (2 * burn) * 4000 / numbers)
+        return int(min(best, self.steps // (2 * burn)))
+
+
+def flow_of(problem: Any, states: Tensor, workers: int) -> Flow:
+    """The flow of what `solve` solves; `states` (T, ..., n) is filled in."""
+    if isinstance(problem, StepRecurrence):
+        return StepFlow(problem, states)
+    if not isinstance(problem, CellRecurrence):
+        raise TypeError(f"shooting has no flow for {type(problem).__name__}; use another method")
+    n, batch = problem.x0.shape[-1], problem.x0.numel() // problem.x0.shape[-1]
+    if problem.lanes is None:
+        problem.lanes = Lanes(problem.weights)
+    lanes, lstm = problem.lanes, problem.kind == "lstm"
+
+    def order(state: Tensor, first: int, last: int) -> Tensor:
+        states[first:last] = problem.advance(state.reshape(problem.x0.shape), first, last)
+        return states[last - 1].reshape(batch, n)
+
+    L = len(lanes.lanes)
+    loop = -(-batch // L) * L * lanes.seconds if lstm else fused_seconds(problem.weights, batch)
+    x = problem.inputs.reshape(-1, problem.inputs.shape[-1]).contiguous().numpy()
+    return LaneFlow(lanes, x, states.view(-1, n).numpy(), batch, order, loop, cells=lstm, workers=workers)
