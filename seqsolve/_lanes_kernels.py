@@ -10,18 +10,16 @@ unit i has its weights at i * gates * columns in order (column, unit, gate), its
 reads[l] + t * stride of x, (rows, K) flat, and writes row writes[l] + t * stride of out, (rows, width) flat, from
 `column` on, c behind h where `cells`. A lane may occur twice, to fill a register. span = K, H, steps, stride, width,
 column, cells.
-
-numba's cache looks at this file alone, so that a change of the registers there has to show here:
 """
+
+# numba gives an intrinsic its typing context itself
+# pyright: reportCallIssue=false
 
 import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from ._jit import kernel
-from ._kernels import Vec, _address, _broadcast, fill, fma, load, relu, squash, store, tanh
-
-REGISTERS = "09a5cd974ec9278cbceb77a614f567d2b4dfb1fae70700f97664a2b134060c9b"  # sha256 of `_kernels.py` up to its cells; tests/seqsolve/test_lanes.py compares
+from ._vectors import Vec, _address, _broadcast, fill, fma, kernel, load, relu, squash, store, tanh
 
 _BLOCK = 16384  # numbers of x and h that are kept transposed at a time: they stay in the first-level caches
 

@@ -144,10 +144,10 @@ def _look(problem: Recurrence) -> Diagnosis:
     growth.run(states, 0, known)
     lyapunov = growth.lyapunov if growth.lyapunov is not None else math.nan
     predictions = {"sequential": Prediction(1.0, each * problem.steps)}
-    if known:
-        predictions |= _race(problem, known, each * known)
     if known == sample and lyapunov <= 0:
         predictions |= _shooting(problem)
+    if known:
+        predictions |= _race(problem, known, each * known)
     method, reason = _judge(problem, lyapunov, known, sample, predictions)
     return Diagnosis(
         lyapunov, _forgetting(problem, states, known), method, "auto", reason, predictions, sample,

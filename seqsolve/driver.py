@@ -83,15 +83,11 @@ class Run:
         """Chunks side by side; the history has an entry for the first pass and one for the verified seams."""
         clock, x0 = time.perf_counter(), self.problem.x0
         flow = flow_of(self.problem, self.states, torch.get_num_threads())
-        start = None
+        before = None
         if self.given is not None:
             before = torch.cat([x0[None], self.given[:-1]]).reshape(len(self.given), *flow.shape)
-
-            def start(length: int, count: int) -> Tensor:
-                return before[: length * count : length].clone()
-
         found = shoot(
-            flow, x0.reshape(flow.shape), self.tol, length=None if self.adaptive else self.window, guess=start,
+            flow, x0.reshape(flow.shape), self.tol, length=None if self.adaptive else self.window, guess=before,
             repair=self.on_fail == "sequential",
         )  # fmt: skip
         seconds = time.perf_counter() - clock

@@ -95,7 +95,7 @@ class Outcome:
 
 
 def shoot(
-    flow: Flow, x0: Tensor, tol: float, *, length: int | None = None, guess: Any = None, repair: bool = True
+    flow: Flow, x0: Tensor, tol: float, *, length: int | None = None, guess: Tensor | None = None, repair: bool = True
 ) -> Outcome:
     """All states of a flow.
 
@@ -105,7 +105,7 @@ def shoot(
     x0 : the state before the first step.
     tol : gap that a seam may have, relative to the largest state so far.
     length : steps of a chunk; None follows from the burn-in.
-    guess : a function of first, spacing and count that gives states before these steps; None is zero.
+    guess : (T, ...) a state before every step, from which a chunk that starts there starts; None is zero.
     repair : False leaves open seams as they are, and tries even where the pairs did not meet.
     """
     burn = burn_in(flow, x0, tol)
@@ -118,7 +118,7 @@ def shoot(
     M = min(burn, N)
     if C < 2:
         return _in_order(flow, x0, f"{flow.steps} steps are too few for chunks with {burn} steps of burn-in")
-    starts = x0.new_zeros((C, *x0.shape)) if guess is None else guess(N, C)
+    starts = x0.new_zeros((C, *x0.shape)) if guess is None else guess[: C * N : N].clone()
     starts[0] = x0
     # step 1: every chunk from a guess
     middle = flow.chunks(starts, C, 0, N, M)

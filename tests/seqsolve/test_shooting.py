@@ -103,21 +103,19 @@ def latch(x, u):
     return torch.tanh(torch.where(u[..., :1] > 0.5, 3.0, 0.2) * x + u[..., 1:])
 
 
-@pytest.mark.parametrize("begin", [0, 700, 1400])
+@pytest.mark.parametrize("begin", [260, 735, 1690])
 def test_a_stretch_that_remembers_is_found_and_repaired(begin):
     """The probes are placed where it forgets; the seams inside the latch are not closed, which each seam tells."""
     u = torch.zeros(4000, 2).double()
     u[begin + 10 : begin + 310, 0] = 1
-    u[begin + 5 : begin + 10, 1] = 2.0 if begin != 700 else -2.0
+    u[begin + 5 : begin + 10, 1] = 2.0 if begin != 735 else -2.0
     x0 = torch.zeros(1).double()
     truth = loop(latch, x0, u)
     assert float(truth[begin + 200].abs()) > 0.9
-    spots = [k for k in range(237, 3900, 475)]
-    assert not all(u[k, 0] == 1 for k in spots)
     solution = sq.solve(latch, x0, u, method="shooting", window=50)
-    if solution.certificate.kind == "seam":
-        assert solution.repaired >= 1 or begin == 0
-        assert solution.status.name in ("REPAIRED", "CONVERGED")
+    assert solution.certificate.kind == "seam", solution.explain()
+    assert solution.repaired >= 3
+    assert solution.status is sq.Status.REPAIRED
     assert solution.ok
     assert float((solution.states - truth).abs().max()) < 1e-12
 
