@@ -335,6 +335,7 @@ def test_one_answer_for_one_input(rng):
 def test_methods_are_a_registry():
     assert list(sq.METHODS) == [
         "sequential", "jacobi", "picard", "constant", "frozen", "chord", "newton", "quasi", "elk", "quasi_elk",
+        "shooting",
     ]  # fmt: skip
 
 
