@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from . import linear_attention as linear_attention
     from . import ode as ode
     from . import plotting as plotting
+    from .associative import associative_scan as associative_scan
     from .diagnose import Diagnosis as Diagnosis
     from .diagnose import diagnose as diagnose
     from .feedback import FeedbackAttention as FeedbackAttention
@@ -68,6 +69,7 @@ _EXPORTS = {
     "Solution": "results",
     "Status": "results",
     "affine_scan": "scan",
+    "associative_scan": "associative",
     "attention": "attention",
     "diagnose": "diagnose",
     "distributed": "distributed",
@@ -104,6 +106,7 @@ __all__ = [
     "Solution",
     "Status",
     "affine_scan",
+    "associative_scan",
     "attention",
     "diagnose",
     "distributed",
