@@ -1,4 +1,4 @@
-"""Affine scans by tensor operators alone, for devices that our compiled kernels do not run on."""
+"""Affine scans on devices other than the CPU: by Triton where it runs, by tensor operators alone elsewhere."""
 
 from __future__ import annotations
 
@@ -8,11 +8,26 @@ from torch import Tensor
 
 def device_scan(A: Tensor, b: Tensor, h0: Tensor, kind: str, reverse: bool) -> Tensor:
     """Kinds "scalar", "diag" and "block" on a device; where products of A overflow, one row after the other."""
-    out = doubling(A, b, h0, kind, reverse)
+    kernels = _triton() if b.is_cuda else None
+    if kernels is not None and kind == "scalar":
+        A, kind = A.reshape(-1, *[1] * (b.dim() - 1)).expand(b.shape), "diag"
+    if kernels is not None and kernels.fits(A, kind):
+        out = kernels.triton_scan(A, b, h0, kind, reverse)
+    else:
+        out = doubling(A, b, h0, kind, reverse)
     last = out[0] if reverse else out[-1]
     if torch.isfinite(last).all() or not all(torch.isfinite(t).all() for t in (A, b, h0)):
         return out
     return rows(A, b, h0, kind, reverse)
+
+
+def _triton():
+    """The Triton kernels, or None where triton is not installed."""
+    try:
+        from . import _triton_kernels
+    except ImportError:
+        return None
+    return _triton_kernels
 
 
 def doubling(A: Tensor, b: Tensor, h0: Tensor, kind: str, reverse: bool) -> Tensor:
