@@ -22,15 +22,19 @@ if TYPE_CHECKING:
     from .fitting import fit as fit
     from .fourier import FourierDensity as FourierDensity
     from .histogram import HistogramSketch as HistogramSketch
+    from .reading import CompressedReader as CompressedReader
     from .report import FitReport as FitReport
     from .report import FitWarning as FitWarning
     from .report import Status as Status
     from .storage import from_bytes as from_bytes
+    from .streaming import CompressedWriter as CompressedWriter
 
 __version__ = "0.1.0"
 
 _EXPORTS = {
     "ChecksumError": "errors",
+    "CompressedReader": "reading",
+    "CompressedWriter": "streaming",
     "CorruptDataError": "errors",
     "FitReport": "report",
     "FitWarning": "report",
@@ -51,6 +55,8 @@ _EXPORTS = {
 }
 __all__ = [
     "ChecksumError",
+    "CompressedReader",
+    "CompressedWriter",
     "CorruptDataError",
     "FitReport",
     "FitWarning",

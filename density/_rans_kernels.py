@@ -280,3 +280,40 @@ def decode(words, contexts, rows, shape, coarse, bits, precision, alone, out):
     if alone is not None:
         return OK if x == _U1 << n else FINAL_STATE
     return OK if x == _LOW and y1 == _LOW and y2 == _LOW and y3 == _LOW else FINAL_STATE
+
+
+@kernel
+def decode_stack(words, ends, out):
+    """Symbols of a stack of words as container version 0 has them, the last word first; returns a status.
+
+    One lane; ends[s] is the sum of the frequencies of symbols 0 .. s, 2^24 at last. The stack began as the state 2^32.
+    """
+    top = words.size
+    if top < 2:
+        return TRUNCATED
+    top -= 2
+    x = (np.uint64(words[top + 1]) << _U32) | np.uint64(words[top])
+    if x < _LOW:
+        return CORRUPT
+    n = np.uint64(24)
+    mask = (_U1 << n) - _U1
+    for i in range(out.size):
+        slot = np.int64(x & mask)
+        low, high = np.int64(0), np.int64(ends.size - 1)
+        while low < high:
+            middle = (low + high) >> 1
+            if ends[middle] > slot:
+                high = middle
+            else:
+                low = middle + 1
+        start = ends[low - 1] if low > 0 else np.int64(0)
+        x = np.uint64(ends[low] - start) * (x >> n) + np.uint64(slot - start)
+        if x < _LOW:
+            if top == 0:
+                return TRUNCATED
+            top -= 1
+            x = (x << _U32) | np.uint64(words[top])
+        out[i] = low
+    if top > 0:
+        return TRAILING
+    return OK if x == _LOW else FINAL_STATE

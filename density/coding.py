@@ -1,67 +1,29 @@
 """Arrays to bytes and back, exactly, at the size of their entropy."""
 
-import struct
-import zlib
-from dataclasses import dataclass
+from dataclasses import replace
+from operator import index as as_integer
 
 import numpy as np
 
-from . import entropy
 from ._threads import resolve_workers, thread_map
-from .bits import pack, unpack
-from .errors import (
-    ChecksumError,
-    CorruptDataError,
-    LimitExceededError,
-    NotOurDataError,
-    TruncatedDataError,
-    UnknownVersionError,
-)
-from .tables import MOST_SYMBOLS, RAW, SPECIALS, Table, check_digest, choose
+from .checksum import crc32c
+from .chunks import Part, contexts_of, decode_chunk, encode_chunk, model_payload, read_model
+from .container import MODEL, MOST_CHUNK, STORED, Header, Record, header_size, parse, seal_of
+from .container_v0 import decompress_v0
+from .counting import count_values
+from .errors import CorruptDataError, LimitExceededError
+from .integers import INTEGERS, PATTERNS, STEPS
+from .rans import FrequencyTables
+from .tables import Table, choose
 
-_MAGIC, VERSION = b"TDNZ", 0
-_START = struct.Struct("<4sBIQ")  # magic, version, bytes of the header, bytes of all
-_CHUNK = struct.Struct("<QQII")  # bytes of symbols, of raw bits; checksums of both together and of the decoded data
-_STORED, _INTEGERS, _STEPS, _PATTERNS = range(4)  # what the symbols stand for
-_SIGN = np.uint64(1 << 63)
+CHUNK = 1 << 19
 _DEFAULT_LIMIT = 1 << 30
-_SPECIAL_VALUES = (np.nan, np.inf, -np.inf, -0.0)  # in the order of SPECIALS; NaN is the quiet one without payload
+_MOST_CHANNELS = 1 << 14
 
 
-@dataclass(frozen=True)
-class Layout:
-    """The header, read or to be written."""
-
-    mode: int
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    step: float
-    chunk: int
-    table: bytes
-    digest: int
-    chunks: tuple[tuple[int, int, int, int], ...]
-
-    @property
-    def size(self) -> int:
-        """Elements of the array."""
-        n = 1
-        for extent in self.shape:
-            n *= extent
-        return n
-
-    def to_bytes(self, payload: int) -> bytes:
-        """The header of a container with `payload` bytes behind it, its checksum last."""
-        name = self.dtype.str.encode()
-        body = struct.pack("<BB", self.mode, len(name)) + name + struct.pack("<B", len(self.shape))
-        body += struct.pack(f"<{len(self.shape)}Q", *self.shape)
-        body += struct.pack("<dQIII", self.step, self.chunk, self.digest, len(self.table), len(self.chunks))
-        body += self.table + b"".join(_CHUNK.pack(*c) for c in self.chunks)
-        size = _START.size + len(body) + 4
-        head = _START.pack(_MAGIC, VERSION, size, size + payload) + body
-        return head + struct.pack("<I", zlib.crc32(head))
-
-
-def compress(x, step=None, *, lossless: bool = False, model=None, chunk: int = 1 << 20, workers=None) -> bytes:
+def compress(
+    x, step=None, *, lossless: bool = False, model=None, axis: int | None = None, chunk: int = CHUNK, workers=None
+) -> bytes:
     """Compress an array to about its empirical entropy, ``n H = -sum_i c_i log2(c_i / n)`` bits.
 
     Parameters
@@ -71,21 +33,22 @@ def compress(x, step=None, *, lossless: bool = False, model=None, chunk: int = 1
         and -0.0 come back as they were; a value that no level represents that well is stored exactly.
     lossless : for floats, keep every bit instead.
     model : a FourierDensity of the values, from which the probabilities are taken instead of from their counts.
-    chunk : elements coded together; chunks have checksums of their own.
+    axis : one table for each index of this axis (at most 16384) instead of one for all.
+    chunk : elements coded together, at most 2^28; chunks have checksums of their own and are decoded alone.
     workers : threads over chunks, None for all cores; the bytes do not depend on it.
 
     Returns
     -------
-    bytes : a container of version 0.
+    bytes : a container of version 1.
 
     Raises
     ------
+    TypeError : complex numbers (compress x.real and x.imag), text, objects.
     ValueError : floats with neither step nor lossless=True, or step for integers.
-    ImportError : the extra "codec" (constriction) is not installed.
 
     Notes
     -----
-    Time O(n) and one sort of the distinct values; memory about 30 bytes an element.
+    Time O(n), and one sort where the integers span more than 2^22; memory about 30 bytes an element.
 
     References
     ----------
@@ -100,42 +63,46 @@ def compress(x, step=None, *, lossless: bool = False, model=None, chunk: int = 1
     (True, 7)
     """
     x = np.asarray(x)
-    mode, step = _mode(x, step, lossless, model)
-    if chunk != int(chunk) or not 1 <= chunk <= 1 << 32:
-        raise ValueError(f"chunk={chunk} is not a number of elements; pass 1 <= chunk <= 2**32")
-    workers, chunk = resolve_workers(workers), int(chunk)
+    mode, step = mode_of(x.dtype, step, lossless)
+    check_model(model, mode)
+    chunk, workers = checked_chunk(chunk), resolve_workers(workers)
+    if axis is not None:
+        axis = _checked_axis(axis, x.shape, model)
+    header = Header(mode, x.dtype, x.shape, step, chunk, axis)
     flat = np.ascontiguousarray(x).reshape(-1)
-    values, special, output = _to_integers(flat, mode, step)
-    width = 8 * flat.dtype.itemsize
-    signed = mode == _STEPS or flat.dtype.kind == "i"
-    table = _table(values, special, width, model, signed, step if mode == _STEPS else 1.0)
-    packed = table.to_bytes(entropy)
-    spans = [slice(at, min(at + chunk, len(flat))) for at in range(0, len(flat), chunk)]
-
-    def code(span: slice) -> tuple[bytes, bytes, int]:
-        symbols, raw = table.symbols(values[span], special[span])
-        data = entropy.encode(symbols, table.frequencies)
-        return data, pack(raw, table.raw_bits[symbols]), zlib.crc32(_wire(output[span]))
-
-    coded = thread_map(code, spans, workers)
-    payload = b"".join(a + b for a, b, _ in coded)
-    if len(payload) + len(packed) >= flat.nbytes:  # noise, or too little data to be worth a table
-        payload = _wire(flat)
-        check = zlib.crc32(payload)
-        chunks = ((len(payload), 0, check, check),) if payload else ()
-        layout = Layout(_STORED, x.dtype, x.shape, step, chunk, b"", 0, chunks)
+    starts = range(0, len(flat), chunk)
+    parts = thread_map(lambda at: Part.of(flat[at : at + chunk], mode, step), starts, workers)
+    if axis is None:
+        models = [_table([p.values for p in parts], mode, step, model, workers)] if parts else []
     else:
-        chunks = tuple((len(a), len(b), zlib.crc32(a + b), check) for a, b, check in coded)
-        layout = Layout(mode, x.dtype, x.shape, step, chunk, packed, table.digest(), chunks)
-    return layout.to_bytes(len(payload)) + payload
+        models = _channel_tables(parts, header, workers)
+    tables = None
+    if models:
+        found = [m.tables for m in models]
+        tables = found[0] if len(found) == 1 else FrequencyTables.stack(found)
+
+    def code(i: int) -> tuple[Record, list[bytes]]:
+        contexts = contexts_of(header, i * chunk, parts[i].values.size)
+        return encode_chunk(parts[i], tables, contexts, i, 0)
+
+    coded = thread_map(code, range(len(parts)), workers)
+    payload = model_payload(models)
+    if sum(record.size for record, _ in coded) + len(payload) >= flat.nbytes:  # noise, or too little for a table
+        coded = [encode_chunk(part, None, None, i, 0) for i, part in enumerate(parts)]
+    pieces = []
+    if any(record.kind != STORED for record, _ in coded):
+        pieces.append((Record(MODEL, 0, 0, 0, len(models), len(payload), crc32c(payload), 0), [payload]))
+    return _joined(header, [*pieces, *coded])
 
 
-def decompress(blob, *, max_bytes: int | None = None, workers=None) -> np.ndarray:
-    """The array that `compress` took (floats with a step: within step / 2 of it).
+def decompress(blob, index=None, *, max_bytes: int | None = None, workers=None) -> np.ndarray:
+    """The array that `compress` took (floats with a step: within step / 2 of it), or a part of it.
 
     Parameters
     ----------
-    blob : the bytes.
+    blob : the bytes, or any buffer of them, such as an mmap of a file.
+    index : what to return of the array, as in ``x[index]``: an integer or a slice along the first axis, alone or at the
+        head of a tuple. Only the chunks that hold these rows are read. None: all of it.
     max_bytes : refuse headers that ask for more; None for 1 GiB or 1024 times len(blob), whichever is more.
     workers : threads over chunks, None for all cores; the array does not depend on it.
 
@@ -146,213 +113,182 @@ def decompress(blob, *, max_bytes: int | None = None, workers=None) -> np.ndarra
     Examples
     --------
     >>> import density as ds
-    >>> ds.decompress(ds.compress([3, 1, 4, 1, 5]))
+    >>> blob = ds.compress([3, 1, 4, 1, 5])
+    >>> ds.decompress(blob)
     array([3, 1, 4, 1, 5])
+    >>> ds.decompress(blob, slice(1, 3))
+    array([1, 4])
     """
-    blob, workers = bytes(blob), resolve_workers(workers)
-    layout, at = _read_header(blob)
-    limit = max(_DEFAULT_LIMIT, 1024 * len(blob)) if max_bytes is None else int(max_bytes)
-    if layout.size * layout.dtype.itemsize > limit:
+    view = memoryview(blob).cast("B")
+    workers = resolve_workers(workers)
+    limit = max(_DEFAULT_LIMIT, 1024 * len(view)) if max_bytes is None else int(max_bytes)
+    if len(view) < 5 or view[4] == 0:
+        header_size(bytes(view[:5]))
+        whole = decompress_v0(bytes(view), limit, workers)
+        return whole if index is None else whole[index]
+    header, models, chunks = parse(view)
+    if index is None:
+        check_limit(header, header.size, limit)
+        flat = _read(view, header, models, chunks, 0, header.size, workers)
+        return shaped(flat, header, header.shape)
+    first, rest = split_index(index, header.shape)
+    rows = range(*first.indices(header.shape[0]))
+    low, high = (min(rows), max(rows) + 1) if rows else (0, 0)
+    inner = header.size // header.shape[0] if header.shape[0] else 0
+    check_limit(header, (high - low) * inner, limit)
+    flat = _read(view, header, models, chunks, low * inner, high * inner, workers)
+    near = shaped(flat, header, (high - low, *header.shape[1:]))
+    picked = near[[row - low for row in rows]] if rows.step < 0 else near[:: rows.step]
+    return picked[rest]
+
+
+def split_index(index, shape) -> tuple[slice, tuple]:
+    """The rows that an index asks for, and the index into these rows."""
+    first, *rest = index if isinstance(index, tuple) else (index,)
+    if not shape:
+        raise IndexError("the array has no axes; call decompress(blob) without an index")
+    if isinstance(first, slice):
+        return first, (slice(None), *rest)
+    try:
+        row = as_integer(first)
+    except TypeError:
+        raise TypeError(f"index begins with {first!r}; pass an integer or a slice along the first axis") from None
+    if not -shape[0] <= row < shape[0]:
+        raise IndexError(f"index {row} is out of bounds for the first axis of extent {shape[0]}")
+    row %= shape[0]
+    return slice(row, row + 1), (0, *rest)
+
+
+def check_limit(header: Header, elements: int, limit: int) -> None:
+    """Refuse what would take more memory than the caller allows."""
+    size = elements * header.dtype.itemsize
+    if size > limit:
         raise LimitExceededError(
-            f"the header asks for {layout.size * layout.dtype.itemsize} bytes, more than the limit of {limit}; "
-            "pass max_bytes= if you trust the data"
+            f"the header asks for {size} bytes, more than the limit of {limit}; pass max_bytes= if you trust the data"
         )
-    starts = []
-    for size, extra, _, _ in layout.chunks:
-        starts.append(at)
-        at += size + extra
-    if at != len(blob):
-        raise TruncatedDataError(f"the chunks end at byte {at}, the data at byte {len(blob)}")
-    for i, (begin, (size, extra, check, _)) in enumerate(zip(starts, layout.chunks)):
-        if zlib.crc32(blob[begin : begin + size + extra]) != check:
-            raise ChecksumError(f"chunk {i} of {len(layout.chunks)} is damaged: its checksum does not match")
-    table = None
-    if layout.mode != _STORED:
-        table = Table.from_bytes(layout.table, entropy)
-        check_digest(table, layout.digest)
-    dtype = layout.dtype.newbyteorder("=")
 
-    def read(i: int) -> np.ndarray:
-        size, extra, _, check = layout.chunks[i]
-        begin = starts[i]
-        if table is None:
-            if size != layout.size * dtype.itemsize or extra:
-                raise CorruptDataError(f"{size} stored bytes for an array of {layout.size * dtype.itemsize}")
-            part = np.frombuffer(blob[begin : begin + size], dtype.newbyteorder("<")).astype(dtype)
-        else:
-            count = min(layout.chunk, layout.size - i * layout.chunk)
-            symbols = entropy.decode(blob[begin : begin + size], table.frequencies, count)
-            raw = unpack(blob[begin + size : begin + size + extra], table.raw_bits[symbols])
-            part = _from_integers(*table.restore(symbols, raw), dtype, layout.mode, layout.step)
-        if zlib.crc32(_wire(part)) != check:
-            raise ChecksumError(f"chunk {i} of {len(layout.chunks)} decodes to other data than were encoded")
-        return part
 
-    parts = thread_map(read, range(len(layout.chunks)), workers)
-    flat = np.concatenate(parts) if parts else np.zeros(0, dtype)
-    if len(flat) != layout.size:
-        raise CorruptDataError(f"{len(flat)} values for an array of {layout.size}")
+def shaped(flat: np.ndarray, header: Header, shape) -> np.ndarray:
+    """The array of the dtype that was compressed."""
     try:
-        return flat.reshape(layout.shape).astype(layout.dtype, copy=False)
+        return flat.reshape(shape).astype(header.dtype, copy=False)
     except ValueError as error:  # an empty array of extents that no address space holds
-        raise CorruptDataError(f"the shape {layout.shape} is impossible: {error}") from None
+        raise CorruptDataError(f"the shape {shape} is impossible: {error}") from None
 
 
-def _read_header(blob: bytes) -> tuple[Layout, int]:
-    """The header and where it ends, checked before anything in it is believed."""
-    if not blob or blob[:4] != _MAGIC[: len(blob[:4])]:
-        raise NotOurDataError(f"not compressed by density: the data begin with {blob[:4]!r}, not {_MAGIC!r}")
-    if len(blob) < _START.size:
-        raise TruncatedDataError(f"{len(blob)} bytes are too few even for a header")
-    _, version, size, total = _START.unpack_from(blob)
-    if version != VERSION:
-        raise UnknownVersionError(f"container of version {version}; this release reads version {VERSION}")
-    if len(blob) != total or not _START.size + 4 <= size <= total:
-        raise TruncatedDataError(f"the header promises {total} bytes, of which {size} are header; got {len(blob)}")
-    if zlib.crc32(blob[: size - 4]) != struct.unpack_from("<I", blob, size - 4)[0]:
-        raise ChecksumError("the checksum of the header does not match: some byte was changed")
-    try:
-        mode, length = struct.unpack_from("<BB", blob, at := _START.size)
-        name = blob[at + 2 : (at := at + 2 + length)].decode("ascii")
-        (ndim,) = struct.unpack_from("<B", blob, at)
-        shape = struct.unpack_from(f"<{ndim}Q", blob, at := at + 1)
-        step, chunk, digest, table, count = struct.unpack_from("<dQIII", blob, at := at + 8 * ndim)
-        at += struct.calcsize("<dQIII")
-        if at + table + count * _CHUNK.size + 4 != size:
-            raise CorruptDataError("the parts of the header do not add up to its length")
-        chunks = tuple(_CHUNK.unpack_from(blob, at + table + i * _CHUNK.size) for i in range(count))
-        dtype = np.dtype(name)
-    except (struct.error, UnicodeDecodeError, TypeError, ValueError, SyntaxError) as error:
-        if isinstance(error, CorruptDataError):
-            raise
-        raise CorruptDataError(f"the header cannot be read: {error}") from None
-    layout = Layout(mode, dtype, tuple(shape), step, chunk, blob[at : at + table], digest, chunks)
-    fits = {_STORED: "biuf", _INTEGERS: "biu", _STEPS: "f", _PATTERNS: "f"}
-    wanted = int(layout.size > 0) if mode == _STORED else -(-layout.size // max(chunk, 1))
-    if (
-        mode not in fits
-        or dtype.kind not in fits[mode]
-        or dtype.itemsize > 8
-        or ndim > 64
-        or wanted != count
-        or not chunk
-    ):
-        raise CorruptDataError("the header describes no array that compress could have made")
-    return layout, size
-
-
-def _mode(x, step, lossless: bool, model) -> tuple[int, float]:
-    """What the symbols will stand for, or the sentence that says why not."""
-    if x.dtype.kind not in "biuf" or x.dtype.itemsize > 8:
-        raise TypeError(f"x has dtype {x.dtype}; compress takes bool, integers and float16, float32, float64")
-    if model is not None:
-        from .fourier import FourierDensity
-
-        if not isinstance(model, FourierDensity):
-            raise TypeError(f"model must be a FourierDensity, not a {type(model).__name__}")
-    if x.dtype.kind != "f":
+def mode_of(dtype, step, lossless: bool) -> tuple[int, float]:
+    """What the integers will stand for, or the sentence that says why not."""
+    if dtype.kind == "c":
+        raise TypeError(f"x has dtype {dtype}; compress x.real and x.imag, each with its own step")
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise TypeError(f"x has dtype {dtype}; compress takes bool, integers and float16, float32, float64")
+    if dtype.kind != "f":
         if step is not None:
-            raise ValueError(f"step={step!r} is for floats; {x.dtype} is coded exactly, leave step out")
-        return _INTEGERS, 0.0
+            raise ValueError(f"step={step!r} is for floats; {dtype} is coded exactly, leave step out")
+        return INTEGERS, 0.0
     if lossless:
-        if step is not None or model is not None:
+        if step is not None:
             raise ValueError("lossless=True keeps every bit of the floats; leave step and model out")
-        return _PATTERNS, 0.0
+        return PATTERNS, 0.0
     if step is None:
         raise ValueError(
-            f"x is {x.dtype}: pass step= to quantise it (decoded values lie within step / 2), "
+            f"x is {dtype}: pass step= to quantise it (decoded values lie within step / 2), "
             "or lossless=True to keep every bit"
         )
     step = float(step)
     if not (np.isfinite(step) and step > 0):
         raise ValueError(f"step={step!r} is not a positive number")
-    return _STEPS, step
+    return STEPS, step
 
 
-def _wire(part) -> bytes:
-    return part.astype(part.dtype.newbyteorder("<"), copy=False).tobytes()
+def check_model(model, mode: int) -> None:
+    """A model is a density, and patterns of floats have none."""
+    if model is None:
+        return
+    from .fourier import FourierDensity
+
+    if not isinstance(model, FourierDensity):
+        raise TypeError(f"model must be a FourierDensity, not a {type(model).__name__}")
+    if mode == PATTERNS:
+        raise ValueError("lossless=True keeps every bit of the floats; leave step and model out")
 
 
-def _to_integers(x, mode: int, step: float):
-    """Each element as uint64 in its order, its index into SPECIALS or -1, and what the decoder will return."""
-    special = np.full(len(x), -1, np.int64)
-    if mode == _INTEGERS:
-        if x.dtype.kind == "i":
-            return x.astype(np.int64).view(np.uint64) ^ _SIGN, special, x
-        return x.astype(np.uint64), special, x
-    native = x.astype(x.dtype.newbyteorder("="), copy=False)
-    bits = native.view(f"u{native.itemsize}").astype(np.uint64)
-    if mode == _PATTERNS:
-        return _ordered(bits, 8 * native.itemsize), special, x
-    with np.errstate(all="ignore"):
-        wide = native.astype(np.float64)
-        k = np.rint(wide / step)
-        for attempt in range(2):  # a tie may round to the level that is an ulp too far; then the other one is not
-            k = k + 0.0  # the decoder's integer 0 has no sign: -0.0 must become +0.0 here too
-            decoded = (k * step).astype(native.dtype)
-            wrong = ~(np.abs(decoded.astype(np.float64) - wide) <= step / 2) | ~(np.abs(k) < 2.0**53)
-            if attempt == 0:
-                k = np.where(wrong & np.isfinite(wide), k + np.sign(wide - k * step), k)
-    special[wrong] = RAW
-    for i, value in enumerate(_SPECIAL_VALUES):
-        special[bits == np.uint64(np.array(value, native.dtype).view(f"u{native.itemsize}"))] = i
-    values = np.where(special == -1, np.where(special == -1, k, 0).astype(np.int64).view(np.uint64) ^ _SIGN, bits)
-    return values, special, np.where(special == -1, decoded, native)
+def checked_chunk(chunk) -> int:
+    """A number of elements."""
+    if chunk != int(chunk) or not 1 <= chunk <= MOST_CHUNK:
+        raise ValueError(f"chunk={chunk} is not a number of elements; pass 1 <= chunk <= 2**28")
+    return int(chunk)
 
 
-def _from_integers(values, special, dtype, mode: int, step: float):
-    """The inverse of `_to_integers`: one multiplication for quantised floats, none for anything else."""
-    unsigned = np.dtype(f"u{dtype.itemsize}")
-    if mode == _INTEGERS:
-        if dtype.kind == "i":
-            return (values ^ _SIGN).view(np.int64).astype(dtype)
-        return values.astype(dtype)
-    if mode == _PATTERNS:
-        return _unordered(values, 8 * dtype.itemsize).astype(unsigned).view(dtype)
-    with np.errstate(all="ignore"):
-        out = ((values ^ _SIGN).view(np.int64).astype(np.float64) * step).astype(dtype)
-    for i, value in enumerate(_SPECIAL_VALUES):
-        out[special == i] = value
-    raw = special == RAW
-    out[raw] = values[raw].astype(unsigned).view(dtype)
-    return out
+def _checked_axis(axis, shape, model) -> int:
+    axis = as_integer(axis)
+    if model is not None:
+        raise ValueError("axis= counts the values of each index; leave model out")
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(f"axis={axis} is no axis of an array of shape {shape}")
+    axis %= len(shape)
+    if shape[axis] > _MOST_CHANNELS:
+        raise ValueError(f"axis {axis} has {shape[axis]} indices, too many for tables; at most {_MOST_CHANNELS}")
+    return axis
 
 
-def _ordered(bits, width: int):
-    """Float patterns as unsigned integers in the order of the floats; a bijection, NaN payloads and -0.0 included."""
-    sign = np.uint64(1 << (width - 1))
-    full = np.uint64((1 << width) - 1)
-    return np.where(bits & sign, ~bits & full, bits | sign)
+def _table(values, mode: int, step: float, model, workers: int) -> Table:
+    distinct, counts, special = count_values(values, mode, workers)
+    if model is not None and len(distinct):
+        distinct, counts = _expected(distinct, int(counts.sum()), model, step if mode == STEPS else 1.0)
+    return choose(distinct, counts, special)
 
 
-def _unordered(values, width: int):
-    sign = np.uint64(1 << (width - 1))
-    full = np.uint64((1 << width) - 1)
-    return np.where(values & sign, values ^ sign, ~values & full)
+def _channel_tables(parts: list[Part], header: Header, workers: int) -> list[Table]:
+    axis = header.axis or 0
+    inner = 1
+    for extent in header.shape[axis + 1 :]:
+        inner *= extent
+    if not parts:
+        return []
+    whole = np.concatenate([part.values for part in parts]).reshape(-1, header.shape[axis], inner)
+
+    def one(channel: int) -> Table:
+        return _table([np.ascontiguousarray(whole[:, channel]).reshape(-1)], header.mode, header.step, None, 1)
+
+    return thread_map(one, range(header.shape[axis]), workers)
 
 
-def _table(values, special, width: int, model, signed: bool, unit: float) -> Table:
-    """Count (or let the model say) how often each value is to be expected, and choose the table."""
-    plain = values if (special == -1).all() else values[special == -1]
-    special_counts = np.bincount(special[special >= 0], minlength=len(SPECIALS))
-    lo, hi = (plain.min(), plain.max()) if len(plain) else (np.uint64(0), np.uint64(0))
-    if len(plain) and int(hi) - int(lo) < 1 << 22:
-        seen = np.bincount((plain - lo).astype(np.int64))
-        distinct, counts = lo + np.flatnonzero(seen).astype(np.uint64), seen[seen > 0]
-    else:
-        distinct, counts = np.unique(plain, return_counts=True)
-    counts = counts.astype(np.float64)
-    if model is not None and len(plain):
-        distinct, counts = _expected(distinct, len(plain), model, signed, unit)
-    return choose(distinct, counts, special_counts, width)
-
-
-def _expected(distinct, n: int, model, signed: bool, unit: float):
+def _expected(distinct, n: int, model, unit: float):
     """Counts that the model expects for the values that occur, filled up to a gapless range where that is short."""
     span = int(distinct[-1]) - int(distinct[0]) + 1
-    if span <= MOST_SYMBOLS:
-        distinct = distinct[0] + np.arange(span, dtype=np.uint64)
-    centres = ((distinct ^ _SIGN).view(np.int64) if signed else distinct).astype(np.float64)
-    lower, upper = (centres - 0.5) * unit, (centres + 0.5) * unit
+    if span <= 1 << 16:
+        distinct = distinct[0] + np.arange(span)
+    lower, upper = (distinct - 0.5) * unit, (distinct + 0.5) * unit
     mass = np.where(lower > model.ppf(0.5), model.sf(lower) - model.sf(upper), model.cdf(upper) - model.cdf(lower))
     return distinct, np.maximum(n * mass, 1.0)
+
+
+def _joined(header: Header, records) -> bytes:
+    """Header and records; the length of all is in the header."""
+    size = len(header.to_bytes()) + sum(32 + record.size for record, _ in records)
+    head = replace(header, total=size).to_bytes()
+    seal = seal_of(head)
+    return b"".join([head, *(piece for record, payload in records for piece in (record.to_bytes(seal), *payload))])
+
+
+def _read(view: memoryview, header: Header, models, chunks, low: int, high: int, workers: int) -> np.ndarray:
+    """Elements low .. high - 1, of native byte order."""
+    wanted = chunks[low // header.chunk : -(-high // header.chunk)] if high > low else []
+    tables: dict[int, FrequencyTables] = {}
+    for number in sorted({record.model for record in wanted if record.kind != STORED}):
+        if number not in models:
+            raise CorruptDataError(f"model {number} is missing")
+        record = models[number]
+        tables[number] = read_model(record, bytes(view[record.at : record.at + record.size]))
+
+    def part(record: Record) -> np.ndarray:
+        payload = view[record.at : record.at + record.size]
+        found = decode_chunk(header, record, payload, tables.get(record.model))
+        start = record.number * header.chunk
+        return found[max(0, low - start) : high - start]
+
+    parts = thread_map(part, wanted, workers)
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if parts else np.zeros(0, header.dtype.newbyteorder("="))

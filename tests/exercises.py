@@ -108,6 +108,7 @@ def density() -> dict[str, np.ndarray]:
     t = np.linspace(-4, 4, 2**14)
     counts = rng.poisson(3.0, 4000)
     blob = ds.compress(counts)
+    old = (ROOT / "tests" / "golden" / "v0_integers.tdnz").read_bytes()
     y = torch.from_numpy(rng.laplace(size=(2, 3, 500)))
     model = ds.FourierEntropyModel(3, order=4).double().init_from_data(y)
     bits = model(y.requires_grad_(), mode="straight-through")[1]
@@ -133,6 +134,7 @@ def density() -> dict[str, np.ndarray]:
         "sample": p.sample(100, rng=7),
         "bytes": np.frombuffer(blob, np.uint8),
         "counts": ds.decompress(blob),
+        "version 0": ds.decompress(old),
     }
 
 

@@ -1,0 +1,128 @@
+"""One chunk of a container: elements to a record's payload and back, every check included."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import rans
+from .checksum import crc32c
+from .container import CODED, STORED, Header, Record, name_of
+from .errors import ChecksumError, CorruptDataError, TruncatedDataError
+from .integers import from_integers, to_integers, wire
+from .rans import FrequencyTables
+from .tables import Table
+from .varint import read_varint, varint
+
+_MOST_SYMBOLS = 1 << 21  # of all tables of a model together
+_SLACK = 0.02  # bits a symbol by which the growth of a state >= 2^32 can fall short of log2(2^24 / f): two floors
+
+
+@dataclass(frozen=True)
+class Part:
+    """A chunk as integers: what the coder sees, what goes beside it, and the elements that will be decoded."""
+
+    values: np.ndarray
+    beside: np.ndarray
+    elements: np.ndarray
+
+    @classmethod
+    def of(cls, elements: np.ndarray, mode: int, step: float) -> "Part":
+        """The chunk that holds these elements."""
+        values, beside, decoded = to_integers(elements, mode, step)
+        return cls(values, beside, wire(decoded))
+
+
+def contexts_of(header: Header, start: int, count: int) -> np.ndarray | None:
+    """The table of each element: its place along the axis of the models."""
+    if header.axis is None:
+        return None
+    inner = 1
+    for extent in header.shape[header.axis + 1 :]:
+        inner *= extent
+    return np.arange(start, start + count) // inner % header.shape[header.axis]
+
+
+def model_payload(models: list[Table]) -> bytes:
+    """The tables of a model, each with its length before it."""
+    stored = [model.to_bytes() for model in models]
+    return b"".join(varint(len(s)) + s for s in stored)
+
+
+def read_model(record: Record, payload: bytes) -> FrequencyTables:
+    """The tables that a model's payload stands for."""
+    if crc32c(payload) != record.payload:
+        raise ChecksumError(f"{name_of(record)} is damaged: its checksum does not match")
+    found, at, symbols = [], 0, 0
+    if not 1 <= record.count <= len(payload):
+        raise CorruptDataError(f"{name_of(record)} has {record.count} tables in {len(payload)} bytes")
+    while at < len(payload):
+        size, at = read_varint(payload, at)
+        if at + size > len(payload):
+            raise TruncatedDataError(f"{name_of(record)} ends inside a table")
+        found.append(Table.from_bytes(payload[at : at + size]).tables)
+        at += size
+        symbols += len(found[-1].frequencies)
+        if symbols > _MOST_SYMBOLS or len(found) > record.count:
+            raise CorruptDataError(f"{name_of(record)} has more tables or symbols than a writer makes")
+    if len(found) != record.count:
+        raise CorruptDataError(f"{name_of(record)} has {len(found)} tables; {record.count} belong there")
+    return found[0] if len(found) == 1 else FrequencyTables.stack(found)
+
+
+def encode_chunk(
+    part: Part, tables: FrequencyTables | None, contexts, number: int, model: int
+) -> tuple[Record, list[bytes]]:
+    """Head and payload of a chunk: coded if that is shorter, else stored; None for tables: stored."""
+    data = crc32c(part.elements)
+    count = part.values.size
+    if tables is not None:
+        stream = rans.encode(part.values, tables, contexts=contexts)
+        if len(stream) + part.beside.size < part.elements.nbytes:
+            beside = part.beside.tobytes()
+            payload = crc32c(beside, crc32c(stream))
+            patterns = len(beside) // part.elements.itemsize
+            if patterns < 1 << 16:
+                size = len(stream) + len(beside)
+                return Record(CODED, model, patterns, number, count, size, payload, data), [stream, beside]
+    return Record(STORED, 0, 0, number, count, part.elements.nbytes, data, data), [part.elements.tobytes()]
+
+
+def decode_chunk(header: Header, record: Record, payload, tables: FrequencyTables | None) -> np.ndarray:
+    """The elements of a chunk in native order, or the error that names it."""
+    if crc32c(payload) != record.payload:
+        raise ChecksumError(f"{_place(header, record)} is damaged: its checksum does not match")
+    dtype = header.dtype.newbyteorder("=")
+    if record.kind == STORED:
+        if record.size != record.count * dtype.itemsize:
+            raise CorruptDataError(f"{name_of(record)} stores {record.count} elements in {record.size} bytes")
+        part = np.frombuffer(payload, dtype.newbyteorder("<")).astype(dtype)
+    else:
+        if tables is None:
+            raise CorruptDataError(f"{name_of(record)} needs model {record.model}, which is not there")
+        contexts = contexts_of(header, record.number * header.chunk, record.count)
+        if contexts is not None and len(tables) != header.shape[header.axis or 0]:
+            raise CorruptDataError(f"{len(tables)} tables for {header.shape[header.axis or 0]} channels")
+        cut = len(payload) - record.beside * dtype.itemsize
+        if cut < 0:
+            raise CorruptDataError(f"{name_of(record)} has fewer bytes than patterns need")
+        _refuse_the_impossible(tables, record, cut)
+        try:
+            values = rans.decode(payload[:cut], record.count, tables, contexts=contexts)
+            part = from_integers(values, payload[cut:], dtype, header.mode, header.step)
+        except CorruptDataError as error:
+            raise CorruptDataError(f"{name_of(record)}: {error}") from None
+    if crc32c(wire(part)) != record.data:
+        raise ChecksumError(f"{_place(header, record)} decodes to other data than were encoded")
+    return part
+
+
+def _place(header: Header, record: Record) -> str:
+    """chunk 3 of 9; the number of chunks of a stream is not known before its end."""
+    return f"{name_of(record)} of {header.chunks}" if header.chunks else name_of(record)
+
+
+def _refuse_the_impossible(tables: FrequencyTables, record: Record, size: int) -> None:
+    """Too few bytes for so many symbols are noticed before memory is taken for them."""
+    cheapest = tables.precision - np.log2(int(tables.frequencies.max())) - _SLACK
+    if record.count * cheapest > 8 * size + 64:
+        raise CorruptDataError(f"{name_of(record)}: {size} bytes cannot hold {record.count} symbols")
