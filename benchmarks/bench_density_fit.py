@@ -18,7 +18,8 @@ import numpy as np
 import density as ds
 from benchmarks import peers
 from benchmarks.ratios import Race, all_threads, race
-from density.fitting import _cells, _circle
+from density.cells import cells
+from density.choice import circle_of
 from density.fourier import FourierDensity
 from density.likelihood import Circle, minimum_phase, spectral_factor
 
@@ -65,7 +66,7 @@ def _with_coefficients(p: FourierDensity, a) -> FourierDensity:
 
 
 def _binned(x, p: FourierDensity) -> Circle:
-    return _circle(_cells(x, None, 1), p.map, ORDER, "cosine")
+    return circle_of(cells(x, None, 1), p.map, ORDER, "cosine")
 
 
 def fit_ours(x):

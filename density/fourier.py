@@ -6,9 +6,11 @@ from functools import cached_property
 import numpy as np
 
 from ._threads import resolve_workers, thread_map
+from .atoms import NO_ATOMS, Atoms
 from .maps import Map
 from .mixture_map import MixtureMap
 from .own_map import OwnMap
+from .quantiles import fitted_quantile, quantile
 from .report import FitReport
 
 _TABLE_FROM = 50_000  # points that pay for a table: building one costs about as much as evaluating 20,000
@@ -44,6 +46,9 @@ class Tail:
 class FourierDensity:
     """``q(x) = (1 - eps) |A(u)|^2 / ||a||^2 du/dx + eps Cauchy(x)`` with ``A = sum_k a_k e^{i k theta}``, u = F(x).
 
+    Where the data repeat single values, those are atoms with masses m_i: then pdf and logpdf are those of the
+    continuous part, ``(1 - sum m_i) q(x)``, and every probability, quantile, sample, moment and `bits` holds both.
+
     Returned by `fit`; frozen. Methods take arrays or scalars and return the same shape, float32 for float32 (computed
     in float64 inside), numpy scalars for scalars. Logarithms are natural.
 
@@ -55,6 +60,7 @@ class FourierDensity:
     tail : the safety tail; mass 0 where a support or the periodic basis was stated.
     map_parameters : numbers of the map that were fitted (2, or 0 for a stated support).
     report : what the fit tried and chose.
+    atoms : `values` and `masses` of the point masses, both tuples; empty for most data.
 
     References
     ----------
@@ -74,6 +80,7 @@ class FourierDensity:
     tail: Tail
     map_parameters: int
     report: FitReport = field(compare=False)
+    atoms: Atoms = NO_ATOMS
 
     def __post_init__(self):
         self.coefficients.setflags(write=False)
@@ -100,19 +107,30 @@ class FourierDensity:
     def cdf(self, x):
         """Probability of a value <= x; absolute error about 1e-15."""
         x, finish = _flat(x)
-        return finish(self._below(x))
+        return finish((1 - self.atoms.mass) * self._below(x) + self.atoms.below(x))
 
     def sf(self, x):
         """Probability of a value > x, not through 1 - cdf."""
         x, finish = _flat(x)
-        return finish(self._above(x))
+        return finish((1 - self.atoms.mass) * self._above(x) + self.atoms.above(x))
+
+    def bits(self, x, step: float | None = None):
+        """``-log2 P(x - step/2 < X <= x + step/2)``: what a cell of width `step` round x costs to code, atoms included.
+
+        Right to a relative 1e-9 of the probability however narrow the cell and however far out it lies. `step` may be
+        left out where the data were found to be rounded (`report.grid`); for integers it is 1.
+        """
+        from .code_length import bits
+
+        x, finish = _flat(x)
+        return finish(bits(self, x, step))
 
     def ppf(self, y):
-        """Quantile: the x with cdf(x) = y, by Newton's method inside a bracket."""
+        """Quantile: the least x with cdf(x) >= y, by Newton's method inside a bracket."""
         y, finish = _flat(y)
         if ((y < 0) | (y > 1)).any():
             raise ValueError(f"ppf takes probabilities in [0, 1]; got values from {y.min():g} to {y.max():g}")
-        return finish(self._quantile(y))
+        return finish(quantile(self, y))
 
     def sample(self, n, rng=None):
         """`n` independent samples (an integer or a shape); `rng` as in SPEC 7."""
@@ -120,9 +138,12 @@ class FourierDensity:
         shape = (n,) if np.ndim(n) == 0 else tuple(n)
         count = int(np.prod(shape, dtype=np.int64))
         y, from_tail = rng.random(count), rng.random(count) < self.tail.mass
-        x = self.map.inverse(self._u_quantile(y))
+        x = self.map.inverse(fitted_quantile(self, y))
         if from_tail.any():
             x[from_tail] = Map("cauchy", self.tail.loc, self.tail.scale).inverse(y[from_tail])
+        if len(self.atoms):
+            which = np.searchsorted(np.cumsum(self.atoms.masses), rng.random(count), side="right")
+            x = np.where(which < len(self.atoms), np.append(self.atoms.values, 0.0)[which], x)
         return x.reshape(shape)
 
     # --- numbers ---
@@ -134,8 +155,8 @@ class FourierDensity:
 
     @property
     def n_parameters(self) -> int:
-        """Fitted real numbers: K (cosine) or 2 K (periodic), and those of the map."""
-        return self.order * (1 if self.basis == "cosine" else 2) + self.map_parameters
+        """Fitted real numbers: K (cosine) or 2 K (periodic), those of the map, and value and mass of each atom."""
+        return self.order * (1 if self.basis == "cosine" else 2) + self.map_parameters + 2 * len(self.atoms)
 
     @property
     def gap_nats(self) -> float:
@@ -144,8 +165,9 @@ class FourierDensity:
 
     @property
     def support(self) -> tuple[float, float]:
-        """The interval outside of which the density is 0."""
-        return (-np.inf, np.inf) if self.tail.mass else self.map.support
+        """The interval outside of which there is no probability."""
+        (lo, hi), values = self._free_support, self.atoms.values
+        return (min(lo, values[0]), max(hi, values[-1])) if values else (lo, hi)
 
     def mean(self):
         """Mean of the fitted part; the safety tail, of mass `tail.mass`, has none. NaN on the Cauchy map."""
@@ -177,17 +199,35 @@ class FourierDensity:
         return modes(self, least)
 
     def entropy(self):
-        """Differential entropy in nats, the tail included; error below 1e-10."""
-        return np.float64(self._expect_all(lambda x: -self._log_pdf(x)))
+        """Entropy in nats, the tail included; error below 1e-10.
+
+        With atoms of masses m_i it is that with respect to length plus one unit at each atom,
+        ``- sum m_i log m_i - int q log q``, q the pdf: the number of nats that data at a fine step cost, less the
+        ``- log step`` of each sample that is no atom.
+        """
+        from .divergences import entropy
+
+        return entropy(self)
 
     def kl(self, other: "FourierDensity"):
-        """Kullback-Leibler divergence of `other` from this, in nats; inf where `other` rules out what this allows."""
-        if not isinstance(other, FourierDensity):
-            raise TypeError(f"kl takes a FourierDensity, not a {type(other).__name__}")
-        (lo, hi), (other_lo, other_hi) = self.support, other.support
-        if lo < other_lo or hi > other_hi:
-            return np.float64(np.inf)
-        return np.float64(max(0.0, self._expect_all(lambda x: self._log_pdf(x) - other._log_pdf(x))))
+        """Kullback-Leibler divergence of `other` from this, in nats; inf where `other` rules out what this allows.
+
+        Atoms are compared with atoms: ``sum m_i log(m_i / m'_i) + int q log(q / q')``, inf where `other` has no mass at
+        an atom of this.
+        """
+        from .divergences import kl
+
+        return kl(self, other)
+
+    def wasserstein(self, other: "FourierDensity", *, order: float = 1):
+        """``(int_0^1 |Q(y) - Q'(y)|^order dy)^(1 / order)`` of the quantile functions; order 1 is int |cdf - cdf'| dx.
+
+        Both without their safety tails, which have no mean; inf where a map has no moment of that order. By quadrature;
+        a relative error above 1e-6 warns.
+        """
+        from .divergences import wasserstein
+
+        return wasserstein(self, other, order)
 
     def explain(self) -> str:
         """What was chosen and why, in sentences."""
@@ -222,7 +262,7 @@ class FourierDensity:
         r = self.report
         numbers = np.array([r.n, r.gap_nats, np.nan if r.grid is None else r.grid]).tobytes()
         coefficients = self.coefficients.tobytes()
-        return self.basis, self.map, coefficients, self.tail, self.map_parameters, numbers
+        return self.basis, self.map, coefficients, self.tail, self.map_parameters, numbers, self.atoms
 
     def __eq__(self, other: object) -> bool:
         return self._identity() == other._identity() if isinstance(other, FourierDensity) else NotImplemented
@@ -237,6 +277,10 @@ class FourierDensity:
         )
 
     # --- inside: everything below works on flat float64 arrays ---
+
+    @property
+    def _free_support(self) -> tuple[float, float]:
+        return (-np.inf, np.inf) if self.tail.mass else self.map.support
 
     @property
     def _period(self) -> float:
@@ -286,6 +330,9 @@ class FourierDensity:
                 out[part] = np.exp(log_pdf) if exponentiate else log_pdf
 
         thread_map(one, range(0, x.size, _BLOCK), workers)
+        if len(self.atoms):
+            share = 1 - self.atoms.mass
+            out = out * out.dtype.type(share) if exponentiate else out + out.dtype.type(np.log(share))
         return finish(out)
 
     def _log_pdf(self, x):
@@ -312,14 +359,17 @@ class FourierDensity:
         last = 1 - 2.0**-53  # a panel at 1 may be so small that its nodes round to 1, where x is infinite
         return integrate(lambda u: g(np.minimum(u, last)) * self._p(u), 16 + 2 * self.order)[0]
 
-    def _expect_all(self, g) -> float:
-        """Mean of g(x) under the density, the tail included."""
-        value = (1 - self.tail.mass) * self._expect(lambda u: g(self.map.inverse(u)))
-        if self.tail.mass:
-            from .quadrature import integrate
+    def _expect_all(self, g, breaks=()) -> float:
+        """Mean of g(x) under the continuous part, the tail included; g may jump at `breaks`."""
+        from .quadrature import integrate, panels
 
+        last = 1 - 2.0**-53
+        u = panels(16 + 2 * self.order, self.map.forward(np.asarray(breaks, dtype=np.float64)))
+        value = integrate(lambda u: g(self.map.inverse(np.minimum(u, last))) * self._p(u), u)[0]
+        if self.tail.mass:
             cauchy = Map("cauchy", self.tail.loc, self.tail.scale)
-            value += self.tail.mass * integrate(lambda w: g(cauchy.inverse(w)), 16)[0]
+            w = panels(16, cauchy.forward(np.asarray(breaks, dtype=np.float64)))
+            value += self.tail.mass * (integrate(lambda w: g(cauchy.inverse(w)), w)[0] - value)
         return value
 
     @cached_property
@@ -337,48 +387,6 @@ class FourierDensity:
             x = np.concatenate([self.tail.loc - far[::-1], x, self.tail.loc + far])
         x = np.unique(x[np.isfinite(x)])
         return x, np.maximum.accumulate(self._below(x)), np.minimum.accumulate(self._above(x))
-
-    def _quantile(self, y):
-        x, below, above = self._knots
-        upper = y > 0.5
-        target = np.where(upper, 1 - y, y)
-        right = np.where(upper, np.searchsorted(-above, -target, side="left"), np.searchsorted(below, target))
-        out = np.where(right == 0, self.support[0], np.where(right == len(x), self.support[1], np.nan))
-        out[y == 0], out[y == 1] = self.support
-        live = np.flatnonzero(np.isnan(out) & ~np.isnan(y))
-        lo, hi, upper, target = x[right[live] - 1], x[right[live]], upper[live], target[live]
-        guess = (lo + hi) / 2
-        for _ in range(200):
-            excess = np.where(upper, target - self._above(guess), self._below(guess) - target)
-            lo, hi = np.where(excess < 0, guess, lo), np.where(excess < 0, hi, guess)
-            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                newton = guess - excess / np.exp(self._log_pdf(guess))
-            following = np.where((newton > lo) & (newton < hi), newton, lo + (hi - lo) / 2)
-            ulp = 4e-16 * np.abs(guess)
-            done = (np.abs(following - guess) <= ulp) | (hi - lo <= ulp) | (excess == 0)
-            out[live[done]] = np.where(excess == 0, guess, following)[done]
-            if done.all():
-                break
-            live, lo, hi, upper, target = live[~done], lo[~done], hi[~done], upper[~done], target[~done]
-            guess = following[~done]
-        else:
-            out[live] = guess
-        return out
-
-    def _u_quantile(self, y):
-        """u with int_0^u p = y: a table, then Newton inside its cell."""
-        grid = np.linspace(0, 1, max(4096, 32 * self.order) + 1)
-        mass = np.maximum.accumulate(self._mass(grid))
-        right = np.clip(np.searchsorted(mass, y), 1, len(grid) - 1)
-        lo, hi = grid[right - 1], grid[right]
-        width = mass[right] - mass[right - 1]
-        u = lo + (hi - lo) * np.clip((y - mass[right - 1]) / np.where(width > 0, width, 1), 0, 1)
-        for _ in range(3):
-            with np.errstate(divide="ignore", invalid="ignore"):
-                newton = u - (self._mass(u) - y) / self._p(u)
-            u = np.where((newton >= lo) & (newton <= hi), newton, u)
-        tiny = np.finfo(np.float64).tiny
-        return np.clip(u, tiny, 1 - 2.0**-53) if not self.map.bounded else u
 
 
 def _flat(x):

@@ -23,12 +23,16 @@ def moment(p: "FourierDensity", k: int, central: bool):
         signed = k % 2 and (np.isinf(p.map.support).all() or central)
         return np.float64(np.nan if signed else np.inf * (-1 if k % 2 and np.isinf(p.map.support[0]) else 1))
     loc, scale, standard = p.map.centred()
-    z = standard.inverse
+    z, share = standard.inverse, 1 - p.atoms.mass
+
+    def expect(g):
+        return share * p._expect(lambda u: g(z(u))) + p.atoms.expect(lambda v: g((v - loc) / scale))
+
     if k == 1 and not central:
-        return np.float64(loc + scale * p._expect(z))
-    shift = -p._expect(z) if central else loc / scale
+        return np.float64(loc + scale * expect(lambda z: z))
+    shift = -expect(lambda z: z) if central else loc / scale
     with np.errstate(over="ignore", under="ignore"):  # beyond the range of doubles: inf, or 0
-        return np.float64(scale) ** k * p._expect(lambda u: (shift + z(u)) ** k)
+        return np.float64(scale) ** k * expect(lambda z: (shift + z) ** k)
 
 
 def characteristic_function(p: "FourierDensity", t):
@@ -48,7 +52,10 @@ def characteristic_function(p: "FourierDensity", t):
         fitted = np.array([_wave(p, s) for s in flat], dtype=complex)
     tail = p.tail
     wave = np.exp(1j * flat * tail.loc - tail.scale * np.abs(flat)) if tail.mass else 0.0
-    return ((1 - tail.mass) * fitted + tail.mass * wave).reshape(t.shape)[()]
+    both = (1 - p.atoms.mass) * ((1 - tail.mass) * fitted + tail.mass * wave)
+    if len(p.atoms):
+        both = both + np.exp(1j * flat[:, None] * np.array(p.atoms.values)) @ np.array(p.atoms.masses)
+    return both.reshape(t.shape)[()]
 
 
 def _wave(p: "FourierDensity", t: float) -> complex:
@@ -93,6 +100,11 @@ def modes(p: "FourierDensity", least: float):
 def to_scipy(p: "FourierDensity"):
     """The density as a distribution of scipy; see the method of FourierDensity."""
     from scipy import stats
+
+    if len(p.atoms):
+        raise TypeError(
+            f"scipy's continuous distributions have no atoms, and this one has {len(p.atoms)}; use its own methods"
+        )
 
     class FourierLaw(stats.rv_continuous):
         def _shape_info(self):

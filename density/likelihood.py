@@ -38,10 +38,14 @@ class Circle:
         self.size = 2 * (len(weights) - 1) if self.even else len(weights)  # nodes on the whole circle
         self.weights = weights / weights.sum()
         self.occupied = self.weights > 0
-        # An rfft sees each inner node of an even function twice, at theta and at -theta.
-        self.share = self.weights.copy()
+        self.share = self.halved(self.weights)
+
+    def halved(self, f):
+        """f as the transforms want it: an rfft sees each inner node of an even function twice, at theta and -theta."""
+        f = f.copy()
         if self.even:
-            self.share[1:-1] *= 0.5
+            f[1:-1] *= 0.5
+        return f
 
     def values(self, a):
         """A at the nodes."""
@@ -66,17 +70,67 @@ class Circle:
         A = self.values(a)
         return (A.real**2 + A.imag**2) / np.vdot(a, a).real
 
+    def observed(self, p):
+        """What the likelihood takes logarithms of, given p (or anything linear in it) at the nodes."""
+        return p[self.occupied]
+
+    @property
+    def observations(self):
+        """The weight of each of those logarithms."""
+        return self.weights[self.occupied]
+
+    def slopes(self, p):
+        """Derivatives of the likelihood with respect to p at the nodes, as the transforms want them."""
+        f = np.zeros(len(p))
+        np.divide(self.share, p, out=f, where=self.occupied)
+        return f
+
     def log_likelihood(self, a, A=None) -> float:
         """``sum_j w_j log p(theta_j)`` in nats."""
-        A = (self.values(a) if A is None else A)[self.occupied]
-        squared = A.real**2 + A.imag**2
-        if squared.min(initial=np.inf) <= 0:
+        A = self.values(a) if A is None else A
+        seen = self.observed(A.real**2 + A.imag**2)
+        if seen.min(initial=np.inf) <= 0:
             return -np.inf
-        return float(self.weights[self.occupied] @ np.log(squared) - np.log(np.vdot(a, a).real))
+        return float(self.observations @ np.log(seen) - np.log(np.vdot(a, a).real))
+
+    def objective(self, a, A=None) -> float:
+        """What `maximise` maximises: the likelihood, less what a kind of circle asks for its smoothness."""
+        return self.log_likelihood(a, A)
+
+    def newton_system(self, a, A):
+        """Gradient and negated Hessian of the objective in the real coordinates of a, at ||a|| = 1.
+
+        With h_n = sum_j w_j e^{i n theta_j} / A_j^2 the Hessian of sum w log|A|^2 is -2 Re(da^T [h_{k+l}] da),
+        a Hankel matrix, one more FFT. That is why Newton costs little more here than a gradient step.
+        """
+        count = len(a)
+        g = self.moments(self.divide(A), count)
+        h = self.moments(self.divide(A, 2), 2 * count - 1)
+        H = linalg.hankel(h[:count], h[count - 1 :])
+        if self.even:
+            # The scale of a is free: -4 a a^T of the norm and +4 a a^T that pins it cancel.
+            system = 2 * H
+            system[np.diag_indices(count)] += 2
+            return 2 * g - 2 * a, system
+        gradient = 2 * np.concatenate([np.real(g) - np.real(a), -np.imag(g) - np.imag(a)])
+        real, imag = np.real(H), np.imag(H)
+        system = 2 * np.block([[real, -imag], [-imag, -real]])
+        system[np.diag_indices(2 * count)] += 2
+        phase = np.concatenate([-np.imag(a), np.real(a)])  # a -> e^{i phi} a changes nothing
+        system += 4 * np.outer(phase, phase)
+        return gradient, system
+
+    def gap_column(self, a):
+        """First column of the Hermitian Toeplitz matrix M, so that M[k, l] = column[k - l]."""
+        return self.moments(self.slopes(self.density(a)), len(a))
+
+    def gap(self, largest: float, a) -> float:
+        """The bound on what is left to gain, from the largest eigenvalue of M."""
+        return float(np.log(largest))
 
     def smoothed(self, order: int):
         """Fejer means of the weights: a non-negative trigonometric polynomial of this order, at the nodes."""
-        c = self.moments(self.share, order + 1)
+        c = self.moments(self.halved(self.weights), order + 1)
         c = c * (1 - np.arange(order + 1) / (order + 1))
         if self.even:
             return rfft(np.concatenate([c, np.zeros(self.size - 2 * order - 1), c[:0:-1]])).real
@@ -107,35 +161,11 @@ def spectral_factor(circle: Circle, p, order: int, floor: float = 1e-4):
 
 @dataclass(frozen=True)
 class Maximum:
-    """Where an ascent ended."""
+    """Where an ascent ended; the likelihood is that of the data, without what was asked for smoothness."""
 
     a: np.ndarray
     log_likelihood: float
     steps: int
-
-
-def _newton_system(circle: Circle, a, A):
-    """Gradient and negated Hessian of the log-likelihood in the real coordinates of a, at ||a|| = 1.
-
-    With h_n = sum_j w_j e^{i n theta_j} / A_j^2 the second derivative of sum w log|A|^2 is -2 Re(da^T [h_{k+l}] da): a
-    Hankel matrix, one more FFT. That is why Newton costs little more here than a gradient step.
-    """
-    count = len(a)
-    g = circle.moments(circle.divide(A), count)
-    h = circle.moments(circle.divide(A, 2), 2 * count - 1)
-    H = linalg.hankel(h[:count], h[count - 1 :])
-    if circle.even:
-        # The scale of a is free: -4 a a^T of the norm and +4 a a^T that pins it cancel.
-        system = 2 * H
-        system[np.diag_indices(count)] += 2
-        return 2 * g - 2 * a, system
-    gradient = 2 * np.concatenate([np.real(g) - np.real(a), -np.imag(g) - np.imag(a)])
-    real, imag = np.real(H), np.imag(H)
-    system = 2 * np.block([[real, -imag], [-imag, -real]])
-    system[np.diag_indices(2 * count)] += 2
-    phase = np.concatenate([-np.imag(a), np.real(a)])  # a -> e^{i phi} a changes nothing
-    system += 4 * np.outer(phase, phase)
-    return gradient, system
 
 
 def maximise(circle: Circle, a, *, precision: float = _STALL, max_steps: int = 300) -> Maximum:
@@ -147,10 +177,10 @@ def maximise(circle: Circle, a, *, precision: float = _STALL, max_steps: int = 3
     a = np.asarray(a, dtype=np.float64 if circle.even else np.complex128)
     a = a / np.linalg.norm(a)
     A = circle.values(a)
-    L = circle.log_likelihood(a, A)
+    L = circle.objective(a, A)
     damping, steps = 0.0, 0
     for steps in range(1, max_steps + 1):
-        gradient, system = _newton_system(circle, a, A)
+        gradient, system = circle.newton_system(a, A)
         diagonal = np.diag(system).copy()
         for _ in range(60):
             system[np.diag_indices(len(system))] = diagonal + damping
@@ -163,25 +193,17 @@ def maximise(circle: Circle, a, *, precision: float = _STALL, max_steps: int = 3
             b = a + (step if circle.even else step[: len(a)] + 1j * step[len(a) :])
             b /= np.linalg.norm(b)
             B = circle.values(b)
-            L_new = circle.log_likelihood(b, B)
+            L_new = circle.objective(b, B)
             if L_new - L >= 0.1 * gain - _STALL * max(1.0, abs(L)):
                 break
             damping = max(5 * damping, 1e-3)
         else:
-            return Maximum(a, L, steps)
+            return Maximum(a, circle.log_likelihood(a, A), steps)
         a, A, L = b, B, L_new
         damping = damping / 5 if damping > 1e-6 else 0.0
         if gain < precision:
             break
-    return Maximum(a, L, steps)
-
-
-def gap_matrix(circle: Circle, a):
-    """First column of the Hermitian Toeplitz matrix M, so that M[k, l] = column[k - l]."""
-    p = circle.density(a)
-    f = np.zeros(len(p))
-    np.divide(circle.share, p, out=f, where=circle.occupied)
-    return circle.moments(f, len(a))
+    return Maximum(a, circle.log_likelihood(a, A), steps)
 
 
 def optimality_gap(circle: Circle, a) -> float:
@@ -191,9 +213,9 @@ def optimality_gap(circle: Circle, a) -> float:
     from below. Divide and conquer, because an interior optimum has M = I, on which MRRR breaks down. At O(K^3) this
     costs no more than a Newton step.
     """
-    values = np.linalg.eigvalsh(linalg.toeplitz(gap_matrix(circle, a)))
+    values = np.linalg.eigvalsh(linalg.toeplitz(circle.gap_column(a)))
     rounding = 4 * len(a) * np.finfo(np.float64).eps
-    return max(0.0, float(np.log(values[-1] * (1 + rounding))))
+    return max(0.0, circle.gap(float(values[-1]) + rounding * float(np.abs(values).max()), a))
 
 
 def escape(circle: Circle, a):
@@ -201,13 +223,13 @@ def escape(circle: Circle, a):
 
     Along p_t = (1 - t) p + t |V|^2 the slope of the likelihood at t = 0 is lambda_max - 1 > 0, and it is concave in t.
     """
-    v = np.linalg.eigh(linalg.toeplitz(gap_matrix(circle, a)))[1][:, -1]
+    v = np.linalg.eigh(linalg.toeplitz(circle.gap_column(a)))[1][:, -1]
     p, extra = circle.density(a), circle.density(np.conj(v))
-    w, seen = circle.weights[circle.occupied], circle.occupied
+    w, here, there = circle.observations, circle.observed(p), circle.observed(extra)
     lo, hi = 0.0, 1.0
     for _ in range(40):
         t = (lo + hi) / 2
-        slope = w @ ((extra[seen] - p[seen]) / np.maximum((1 - t) * p[seen] + t * extra[seen], 1e-300))
+        slope = w @ ((there - here) / np.maximum((1 - t) * here + t * there, 1e-300))
         lo, hi = (t, hi) if slope > 0 else (lo, t)
     mixed = (1 - lo) * p + lo * extra
     return spectral_factor(circle, mixed, len(a) - 1, floor=1e-10)
@@ -262,7 +284,7 @@ def _first_guess(circle: Circle, order: int, start):
     if start is None:
         return a
     start = np.concatenate([start, np.zeros(order + 1 - len(start), dtype=np.asarray(start).dtype)])
-    return start if circle.log_likelihood(start) > circle.log_likelihood(a) else a
+    return start if circle.objective(start) > circle.objective(a) else a
 
 
 def certified_maximum(circle: Circle, order: int, start=None, *, tolerance: float = GAP_TOLERANCE) -> Certified:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .quantiles import free_quantile
+
 TOLERANCE = 1e-8  # of log q, absolute
 _BULK = 1e-4  # mass on either side that the table leaves to Horner's rule
 _COLUMNS = 1024
@@ -94,5 +96,5 @@ def _interpolate(s, values):
 
 def table_of(p) -> LogTable:
     """The table of a FourierDensity over all but 2e-4 of its mass."""
-    lo, hi = (float(v) for v in p._quantile(np.array([_BULK, 1 - _BULK])))
+    lo, hi = (float(v) for v in free_quantile(p, np.array([_BULK, 1 - _BULK])))
     return build(p._log_pdf, lo, hi)

@@ -41,10 +41,10 @@ class FitReport:
     Attributes
     ----------
     status : how it ended.
-    n : samples, or the effective number of them where weights were given.
+    n : samples, or the effective number of them where weights were given; atoms count.
     candidates, order_path : what was tried, in the order of trying; empty where the caller chose.
     grid : step of the rounding that was found in the data, or None.
-    atoms : (value, mass) of values that repeat too often for a density.
+    atoms : (value, mass) of the values that were taken out as point masses.
     gap_nats : bound on what the best model of this order could still gain, nats per sample.
     seconds : wall time of the fit; not part of equality nor of `to_bytes`.
     """
@@ -82,7 +82,12 @@ def sentences(p) -> str:
     else:
         lines.append(f"No safety tail: the support from {p.support[0]:.6g} to {p.support[1]:.6g} is believed.")
     if r.grid is not None:
-        lines.append(f"The data are rounded to multiples of {r.grid:.6g}; each was spread over its rounding cell.")
-    for value, mass in r.atoms:
-        lines.append(f"The value {value:.6g} holds {mass:.1%} of the data: no density describes it well.")
+        lines.append(
+            f"The data are rounded to multiples of {r.grid:.6g}: the likelihood is that of the rounding cells."
+        )
+    if r.atoms:
+        first = sorted(r.atoms, key=lambda a: -a[1])[:4]
+        named = ", ".join(f"{value:.6g} ({mass:.2%})" for value, mass in first)
+        more = f" and {len(r.atoms) - 4} more" if len(r.atoms) > 4 else ""
+        lines.append(f"Atoms, which the pdf leaves out and the cdf holds: {named}{more}.")
     return "\n".join(lines)

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import density as ds
-from density.fitting import _cells, _rounding
-from density.likelihood import Circle, optimality_gap
+from density.cells import cells, rounding
+from density.choice import circle_of
+from density.likelihood import optimality_gap
 
 
 def test_fifty_parameters_of_the_25_mode_mixture():
@@ -129,22 +130,22 @@ def test_rounded_data_are_recognised_and_not_resolved(rng):
 def test_the_step_of_a_grid_is_found(power, size, offset):
     step = 10.0**power
     values = np.unique((np.arange(size) + offset) * step)
-    found = _rounding(values, 100 * size)
+    found = rounding(values, 100 * size)
     assert found is not None
     assert np.isclose(found, step, rtol=1e-6)
 
 
-def test_an_atom_is_named_and_warned_of(rng):
-    x = np.where(rng.random(4000) < 0.3, 0.0, np.abs(rng.standard_normal(4000)))
-    with pytest.warns(ds.FitWarning, match=r"the value 0 holds .*% of the samples"):
-        p = ds.fit(x, order=10)
-    assert [value for value, _ in p.report.atoms] == [0.0]
+def test_a_gap_that_is_not_met_warns_and_says_so(rng, monkeypatch):
+    monkeypatch.setattr("density.fitting.GAP_TOLERANCE", -1.0)
+    with pytest.warns(ds.FitWarning, match=r"order 3 is certified only to .* nats; rounding stops Newton.*Try a lower"):
+        p = ds.fit(rng.standard_normal(300), order=3, map="normal")
+    assert p.report.status is ds.Status.UNCERTIFIED
 
 
 def test_every_report_is_a_certificate_of_the_binned_likelihood(rng):
     x = rng.standard_normal(2000)
     p = ds.fit(x, order=12, map="affine")
-    circle = Circle(_cells(x, None, 1).nodes(p.map, 1024, False), "cosine")
+    circle = circle_of(cells(x, None, 1), p.map, 12, "cosine")
     assert optimality_gap(circle, p.coefficients) <= 1e-9
 
 

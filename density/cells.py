@@ -1,0 +1,228 @@
+"""The data as a fit sees them: distinct values with masses, the width that rounding gave each, the atoms apart."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._checks import as_samples, as_weights, non_finite_message
+from .atoms import NO_ATOMS, Atoms
+from .histogram import CELLS, HistogramSketch, natural_unit
+
+MINIMUM = 5  # samples
+_LEAST_COUNT, _LEAST_SHARE = 10, 1e-3  # of an atom
+_OUTSTANDING = 10  # times the counts around it that an atom among free values holds
+_OUTSTANDING_GRID = 5  # and one among rounded values, more than a smooth curve through its neighbours
+_NEIGHBOURS = 4  # on each side
+_MOST_ATOMS = 64
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Distinct values with their masses (sum 1), what is known of their rounding, and the atoms taken out of them.
+
+    Attributes
+    ----------
+    n : samples that are no atom; the effective number where weights were given.
+    widths : None, or the width of the interval that each value was rounded from.
+    grid : the width, where all values are multiples of it.
+    edges : values of the atoms at which the rest ends, if any, below and above.
+    total : samples, the atoms included.
+    """
+
+    centres: np.ndarray
+    masses: np.ndarray
+    n: float
+    widths: np.ndarray | None = None
+    grid: float | None = None
+    atoms: Atoms = NO_ATOMS
+    edges: tuple[float | None, float | None] = (None, None)
+    total: float = 0.0
+
+    def quantile(self, q):
+        """Quantiles, linear between the middles of the steps."""
+        total = self.masses.cumsum()
+        return np.interp(np.asarray(q, float) * total[-1], total - self.masses / 2, self.centres)
+
+    @property
+    def bounds(self):
+        """Left and right ends of the intervals; the values themselves where nothing was rounded."""
+        half = 0.0 if self.widths is None else self.widths / 2
+        return self.centres - half, self.centres + half
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """Ends of the data with the room of one more sample (or half a rounding cell) on each side."""
+        low, high = self.bounds
+        lo, hi = float(low[0]), float(high[-1])
+        room = (hi - lo) / max(self.n - 1, 1) if self.widths is None else 0.0
+        below, above = self.edges
+        # The density may well begin at the atom, but not where it lies far from all other samples.
+        lo = below if below is not None and lo - below <= 10 * room else lo - room
+        hi = above if above is not None and above - hi <= 10 * room else hi + room
+        return lo, hi
+
+
+def cells(x, weights, workers) -> Cells:
+    """Distinct values and masses of the data, with rounding and atoms detected."""
+    values, n_eff, dtype = np.empty(0), None, None
+    if isinstance(x, HistogramSketch):
+        if weights is not None:
+            raise TypeError("weights= does not go with a HistogramSketch; pass them to its update")
+        sketch = x
+    else:
+        dtype = getattr(x, "dtype", None)
+        values = as_samples(x)
+        if not len(values):
+            raise ValueError(f"x is empty; a density needs at least {MINIMUM} samples")
+        if weights is not None:
+            weights = as_weights(weights, len(values))
+            if not np.isfinite(values).all():
+                raise ValueError(non_finite_message(values))
+            values, weights = values[weights > 0], weights[weights > 0]
+            weights = weights / weights.max()  # squares of tiny weights would vanish
+        sketch = _sketch(values, workers)
+    n = sketch.n
+    if n < MINIMUM:
+        raise ValueError(f"{n} samples are too few; a density needs at least {MINIMUM}")
+    centres, counts = sketch.centres, sketch.counts
+    if len(centres) == 1:
+        raise ValueError(
+            f"all {n} samples equal {centres[0]:.6g}: a density does not exist; "
+            "add the rounding noise that the data lost, or treat the value as a constant"
+        )
+    span = float(centres[-1]) - float(centres[0])
+    if span < 1e-300:
+        raise ValueError(f"the data span {span:.3g}, less than doubles divide with full precision; scale them up")
+    if not np.isfinite(span):
+        raise ValueError(f"the data span {centres[0]:.3g} to {centres[-1]:.3g}, more than a double holds; scale them")
+    masses = counts / n
+    if weights is not None:
+        which = sketch.cell_of(values)
+        masses = np.bincount(which, weights, len(centres))
+        squares = np.bincount(which, weights * weights, len(centres)) / masses.sum() ** 2
+        masses /= masses.sum()
+    else:
+        squares = masses / n
+    grid = rounding(centres, n) if sketch.exact else None
+    most, free = (None, np.zeros(len(centres))) if grid is None else smooth_counts(centres, counts, grid)
+    heavy = _outstanding(counts, n, most)
+    if not sketch.exact:
+        centres, free = _values_of(centres, counts, heavy, sketch, values)
+    kept = np.where(heavy, masses * np.minimum(free / counts, 1), masses)  # of a rounded atom its neighbours' height
+    atoms = Atoms(_floats(centres[heavy]), _floats((masses - kept)[heavy]))
+    rest = kept > 0
+    share = float(kept.sum()) if heavy.any() else 1.0
+    left = share * n
+    if left < MINIMUM - 0.5:
+        value, mass = max(zip(atoms.values, atoms.masses), key=lambda a: a[1])
+        raise ValueError(
+            f"the value {value:.6g} holds {round(mass * n)} of {n} samples, and the other {round(left)} are too few; "
+            f"a density of the rest needs at least {MINIMUM}"
+        )
+    lowest, highest = (float(v) for v in centres[rest][[0, -1]])
+    edges = (
+        max((v for v in atoms.values if v < lowest), default=None),
+        min((v for v in atoms.values if v > highest), default=None),
+    )
+    n_eff = left if weights is None else share**2 / float((squares * (kept / masses)).sum())
+    total = n if weights is None else 1 / float(squares.sum())
+    centres, counts = centres[rest], counts[rest]
+    widths = _widths(centres, counts, grid, dtype) if sketch.exact else None
+    if widths is not None and grid is not None and not np.all(widths == grid):
+        grid = None
+    return Cells(centres, kept[rest] / share, n_eff, widths, grid, atoms, edges, total)
+
+
+def _floats(values) -> tuple[float, ...]:
+    return tuple(float(v) for v in values)
+
+
+def _sketch(values, workers) -> HistogramSketch:
+    """The values themselves where they are few, else cells that scale with them."""
+    few = len(values) <= CELLS or len(np.unique(values[: 2 * CELLS])) <= CELLS
+    sketch = HistogramSketch().update(values, workers=workers) if few else None
+    if sketch is not None and sketch.exact:
+        return sketch
+    return HistogramSketch(unit=natural_unit(values)).update(values, workers=workers)
+
+
+def rounding(values, n: int) -> float | None:
+    """The step of which all values are multiples (up to an offset), if ties show that they were rounded."""
+    if len(values) > 0.9 * n:
+        return None
+    gaps = np.diff(values)
+    step = float(gaps.min())
+    if step <= 0 or (values[-1] - values[0]) / step > 1 << 22:
+        return None
+    # Differences of decimal numbers carry the rounding of the values themselves.
+    slack = 4 * np.finfo(np.float64).eps * max(abs(values[0]), abs(values[-1])) / step + 1e-9
+    multiples = (values - values[0]) / step
+    if slack < 0.05 and np.abs(multiples - np.round(multiples)).max() > max(1e-6, slack * (1 + multiples[-1])):
+        return None
+    return float((values[-1] - values[0]) / np.round(multiples[-1])) if slack < 0.05 else None
+
+
+def smooth_counts(values, counts, grid: float):
+    """What the neighbours on the grid let one expect at each value: the most that is plausible, and a fair guess.
+
+    Log-linear counts on one side promise c_1^2 / c_2, with c_1 and c_2 the counts one and two steps away (a geometric
+    law). Most: the largest of those and of the neighbours. Guess: the mean of two neighbours, or where there
+    is one c_1^2 / c_2, at most 2 c_1.
+    """
+    place = np.round((values - values[0]) / grid).astype(np.int64)
+
+    def at(offset):
+        where = np.minimum(np.searchsorted(place, place + offset), len(place) - 1)
+        return np.where(place[where] == place + offset, counts[where], 0).astype(np.float64)
+
+    left, right = at(-1), at(1)
+    near = np.maximum(left, right)
+    promised = np.maximum(left**2 / np.maximum(at(-2), 1), right**2 / np.maximum(at(2), 1))
+    guess = np.where((left > 0) & (right > 0), (left + right) / 2, np.minimum(promised, 2 * near))
+    return np.maximum(promised, near), guess
+
+
+def _outstanding(counts, n: int, most):
+    """Which values are atoms: by `most`, what their neighbours on the grid allow, or by the counts around them."""
+    if most is not None:
+        heavy = (counts >= _OUTSTANDING_GRID * most) & (counts - most > 6 * np.sqrt(counts))
+    else:
+        k = min(_NEIGHBOURS, len(counts) - 1)
+        padded = np.concatenate([np.full(k, np.nan), counts, np.full(k, np.nan)])
+        around = np.stack([padded[k + s : k + s + len(counts)] for s in range(-k, k + 1) if s])
+        heavy = counts >= _OUTSTANDING * np.nanmedian(around, axis=0)
+    heavy &= counts >= max(_LEAST_COUNT, _LEAST_SHARE * n)
+    if heavy.sum() > _MOST_ATOMS:
+        heavy &= counts >= np.sort(counts[heavy])[-_MOST_ATOMS]
+    return heavy
+
+
+def _values_of(centres, counts, heavy, sketch: HistogramSketch, values):
+    """The values of the atoms in their cells (the commonest sample there, or 0 in its cell), and what else is there."""
+    centres, free = centres.copy(), np.zeros(len(centres))
+    zero = sketch.cell_of(np.zeros(1))[0]
+    for j in np.flatnonzero(heavy):
+        if len(values):
+            lo, hi = (centres[max(j - 1, 0)] + centres[j]) / 2, (centres[min(j + 1, len(centres) - 1)] + centres[j]) / 2
+            seen, times = np.unique(values[(values >= lo) & (values <= hi)], return_counts=True)
+            centres[j], free[j] = seen[np.argmax(times)], counts[j] - times.max()
+        elif j == zero and abs(centres[j]) < 1e-290:
+            centres[j] = 0.0
+    return centres, np.maximum(free, 0)
+
+
+def _widths(centres, counts, grid: float | None, dtype):
+    """Width of the interval that each value stands for, or None where they are as good as exact.
+
+    The grid; of float16 also its own spacing, which grows with the octave; and where at least half of the samples
+    repeat others without any common step, half of the way to the neighbours.
+    """
+    half = np.spacing(np.abs(centres).astype(np.float16)).astype(np.float64) if dtype == np.float16 else None
+    if half is not None and np.isfinite(half).all() and (grid is None or grid <= half.max()):
+        return np.maximum(half, grid or 0.0)
+    if grid is not None:
+        return np.full(len(centres), grid)
+    if len(centres) <= 0.5 * counts.sum():
+        gaps = np.diff(centres)
+        return np.minimum(np.append(gaps, gaps[-1]), np.insert(gaps, 0, gaps[0]))
+    return None
