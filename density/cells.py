@@ -64,7 +64,7 @@ class Cells:
 
 def cells(x, weights, workers) -> Cells:
     """Distinct values and masses of the data, with rounding and atoms detected."""
-    values, n_eff, dtype = np.empty(0), None, None
+    values, dtype = np.empty(0), None
     if isinstance(x, HistogramSketch):
         if weights is not None:
             raise TypeError("weights= does not go with a HistogramSketch; pass them to its update")
@@ -124,13 +124,15 @@ def cells(x, weights, workers) -> Cells:
         max((v for v in atoms.values if v < lowest), default=None),
         min((v for v in atoms.values if v > highest), default=None),
     )
-    n_eff = left if weights is None else share**2 / float((squares * (kept / masses)).sum())
-    total = n if weights is None else 1 / float(squares.sum())
+    total = n if weights is None else float(weights.sum() ** 2 / (weights @ weights))
+    free_n = left if weights is None else share**2 / float((squares * (kept / masses)).sum())
+    if not heavy.any():
+        free_n = total
     centres, counts = centres[rest], counts[rest]
     widths = _widths(centres, counts, grid, dtype) if sketch.exact else None
     if widths is not None and grid is not None and not np.all(widths == grid):
         grid = None
-    return Cells(centres, kept[rest] / share, n_eff, widths, grid, atoms, edges, total)
+    return Cells(centres, kept[rest] / share, free_n, widths, grid, atoms, edges, total)
 
 
 def _floats(values) -> tuple[float, ...]:

@@ -20,7 +20,7 @@ _COARSE = (0, 2, 4, 8, 16, 32, 64, 128, 256)
 _SINGULAR = 6.0  # nats of all held-out data by which a map that is infinite at an end must beat the others
 _RESIDUE = 32  # the highest order that a mixture map is judged with: what it leaves should be smooth
 _RANK = 0.02  # orders and maps are ranked on likelihoods this exact, in nats of the whole data
-_STANDARD_ERRORS = 1.0  # by which a map may stand behind the best one and still be chosen for its simplicity
+_WORTH = 0.1  # nats of all held-out data that each number of a map and its order must bring
 _FINE = 2.0  # waves an interval that a map for rounded data is judged with
 _POINT = 1 / 32  # half waves of the highest order that an interval may be wide and still count as a point
 
@@ -203,16 +203,20 @@ def _scores(data: Cells, density: FourierDensity, seen):
 
 
 def preferred(tried: Sequence[Tried]) -> int:
-    """The map of the highest held-out likelihood; of those that chance may have put behind it, that of fewest numbers.
+    """The map of the highest held-out likelihood, unless a simpler one is as good.
 
-    Chance is one standard error of the paired difference (Breiman, Friedman, Olshen, Stone 1984, section 3.4.3).
+    As good means no farther behind than chance explains, one standard error of the paired difference (Breiman,
+    Friedman, Olshen, Stone 1984, section 3.4.3), and than a tenth of a nat of all held-out data for each number saved.
+    The second keeps a map whose tails are wrong from passing: its rare large losses make the standard error large too.
     """
     best = max(tried, key=lambda t: t.held_out)
+    n = float(best.weights.sum())
     close = []
     for i, t in enumerate(tried):
-        n = float(best.weights.sum())
         loss = best.scores - t.scores
-        spread = np.sqrt(max(float(best.weights @ loss**2) / n - (float(best.weights @ loss) / n) ** 2, 0.0) / n)
-        if best.held_out - t.held_out <= _STANDARD_ERRORS * spread:
+        variance = float(best.weights @ loss**2) / n - (float(best.weights @ loss) / n) ** 2
+        chance = np.sqrt(max(variance, 0.0) * n)
+        allowed = min(chance, _WORTH * (best.n_parameters - t.n_parameters))
+        if t is best or (best.held_out - t.held_out) * n <= allowed:
             close.append((t.n_parameters, -t.held_out, i))
     return min(close)[2]
