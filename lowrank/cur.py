@@ -20,7 +20,8 @@ from .selection import Candidates, run_selection
 from .selection.auto import CHEAP
 from .selection.working import pivot_order
 from .sketching import check_sketch
-from .tolerance import Growing, bound, columns_within
+from .spectral_rank import ByBounds
+from .tolerance import ByProbes, Growing, bound, columns_within
 
 CORES = ("auto", "sketched", "optimal", "cross")
 
@@ -240,8 +241,9 @@ def _within(
     Columns that are enough for an ID are the fewest that may do; a sixteenth more at a time until the CUR is within,
     and then halves of the last step.
     """
-    growing = Growing(operand, rng, workers, sketch, norm)
-    found = columns_within(growing, tol, selection, choices)
+    growing = Growing(operand, rng, workers, sketch)
+    judge = ByBounds(growing) if norm == "spectral" else ByProbes(growing)
+    found = columns_within(growing, judge, tol, selection, choices)
     status, method = found.status, found.method
 
     def made(J: np.ndarray) -> _Parts:

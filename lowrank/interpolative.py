@@ -21,7 +21,7 @@ from .selection import RANK_REVEALING, run_selection
 from .selection.strong_rrqr import exchanges
 from .selection.working import working
 from .sketching import check_sketch
-from .tolerance import Growing, columns_within
+from .tolerance import columns_within, growing_for
 
 FLAT = 0.9  # relative error above which sketched coefficients are replaced by exact ones
 SPARE = 16  # rows of a sketch beyond k that selections compress away
@@ -126,9 +126,11 @@ def column_id(
     ----------
     A : (m, n) matrix of any kind that `as_operand` reads; float32, float64, complex64, complex128.
     rank : columns to keep, ``0 <= rank <= min(m, n)``.
-    tol : relative error ``||A - C Z||_F <= tol ||A||_F`` to reach, in place of a rank: the sketch doubles until 20
-        probes of their own put the error below it with 99.9 % confidence, and the rank is the least that they allow.
-        With ``quality="best"`` the rank is the same and the error smaller.
+    tol : relative error ``||A - C Z||_F <= tol ||A||_F`` to reach, in place of a rank. A sketch says how many columns
+        that may take, a pass over A how few: the coefficients are exact and the errors of all ranks known, and the
+        least that is within is kept. Where A is read in blocks (and ``quality="fast"``), is a LinearOperator, or `tol`
+        is below 1e-6 (0.02 in single precision), 20 probes decide with 99.9 % confidence; for blocks the coefficients
+        are sketched then.
     norm : "fro" or "spectral", the norm of the certificate and of `tol`; the spectral one takes some six passes over A
         more.
     quality : "fast" reads A once beside the chosen columns; "best" reads it twice and gives the least error that the
@@ -230,6 +232,7 @@ def decompose(operand: Operand, rank, tol, norm, quality, selection, indices, sk
     choices: list[str] = []
     sparse = isinstance(operand, Sparse) and tol is None
     C: Any = None
+    known: Certificate | None = None
 
     def exactly(start: FirstPass, J: np.ndarray, workers: int) -> tuple[np.ndarray, np.ndarray]:
         """Independent ones of the columns J, and all columns of A itself expressed by them."""
@@ -254,16 +257,16 @@ def decompose(operand: Operand, rank, tol, norm, quality, selection, indices, sk
                 start, k, selection, indices, workers, choices, express, careful=quality == "best"
             )
         else:
-            growing = Growing(operand, generator, workers, sketch, norm)
+            growing, judge = growing_for(operand, generator, workers, sketch, norm, tol, quality)
             report(1)
-            found = columns_within(growing, tol, selection, choices)
+            found = columns_within(growing, judge, tol, selection, choices)
             start, J, Z, method, status = growing.start, found.J, found.Z, found.method, found.status
-            exact = False
+            exact, known = found.best and not start.exact, found.certificate
         report(2)
         if C is None:
             C = operand.keep_columns(J, workers=workers)
         report(3)
-        certificate = _certify(start, J, Z)
+        certificate = known or _certify(start, J, Z)
         if exact and len(J):
             how = "by products of sparse matrices" if sparse else "from a second pass over A"
             choices.append(f"exact coefficients, {how}")
@@ -278,7 +281,7 @@ def decompose(operand: Operand, rank, tol, norm, quality, selection, indices, sk
             choices.append(f"coefficients from {rows}")
         if status is Status.EXACT_RANK and not certificate.estimate <= 1e4 * np.finfo(C.dtype).eps:
             status = Status.DEPENDENT  # the probes disagree that nothing is left
-        if norm == "spectral":
+        if norm == "spectral" and not known:
             certificate = spectral(
                 start.operand, lambda X: C @ (Z @ X), lambda X: Z.conj().T @ (C.conj().T @ X), start.rng, workers
             )

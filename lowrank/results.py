@@ -27,7 +27,7 @@ class Status(enum.Enum):
         "so they were computed exactly."
     )
     TOLERANCE_MET = "The error is within the tolerance, by the word of independent probes (99.9 % confidence)."
-    TOLERANCE_EXACT = "The error is within the tolerance; it is known exactly, from the residual diagonal."
+    TOLERANCE_EXACT = "The error is within the tolerance; it is known exactly, but for rounding."
     TOLERANCE_MISSED = (
         "The tolerance was not reached at any rank, because it is too near to rounding; the certificate says "
         "what was reached."

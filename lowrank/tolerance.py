@@ -1,26 +1,35 @@
-"""Columns to a tolerance: a sketch that doubles until independent probes are content, then the least rank."""
+"""Columns to a tolerance: a sketch says how many, a pass over A how few.
+
+The columns that a rule chose on the sketch are put in order by a pivoted QR of it, whose tail estimates the error of
+every rank. A is then projected on a few more columns than that promises, which gives the errors of all their ranks
+exactly; the least rank within the tolerance is kept. Where A's norm is only estimated, where reading A is what costs,
+or where a difference of squares could not tell the error from rounding, probes judge instead.
+"""
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.linalg import qr, solve_triangular
 
 from ._threads import blas_threads, thread_map
-from .certificate import from_residuals, spectral_bounds
+from .certificate import Certificate, from_residuals, spectral_bounds
 from .coefficients import STRIP
 from .operands import Operand
+from .operands.operator import Operator
 from .passes import PROBES, first_pass, sketch_height
+from .projection import Expansion, Projection
 from .results import Status
 from .selection import run_selection
 from .sketching import Embedding, Sketch
-from .spectral_norm import Bidiagonal, norms
 
-START = 64  # columns that the first sketch is made for
+START = 64  # columns that are looked at first, and that the first sketch is made for, unless A has many
+MOST_FIRST = 256  # columns that the first sketch is made for at most
 DECIDING = 20  # probes that choose the rank; the certificate's are others, which had no part in the choice
-NEAR = 1.06  # ratio of the spectral bounds at which a look ends
-LOOKS = 6  # at ranks, in the spectral norm
 LEVEL = 0.002  # two-sided: an error above tol is called below it once in a thousand looks
+ROUNDING = 64  # eps ||A||_F^2 by which a difference of squared norms may be off; measured: 6 at most
+DOUBT = 0.02  # share of the squared tolerance that this may be
 
 
 def bound(residuals: np.ndarray, sketch: Sketch) -> float:
@@ -32,7 +41,8 @@ class Growing:
     """A first pass over A whose sketch can be made larger; new rows join the old, which keep their part.
 
     ``[a S_1; b S_2] A`` with a^2 + b^2 = 1 keeps norms in expectation if both sketches do; with weights as the square
-    roots of their shares of the rows, all rows count alike. The probes `deciding` are kept from the certificate's.
+    roots of their shares of the rows, all rows count alike. The probes `deciding` are kept from the certificate's;
+    without them there are none of either kind.
     """
 
     def __init__(
@@ -41,18 +51,31 @@ class Growing:
         rng: np.random.Generator,
         workers: int,
         sketch: "str | Embedding" = "sparse",
-        norm: str = "fro",
+        deciding: int = DECIDING,
+        projecting: bool = False,
     ):
-        self.norm, self.curve = norm, np.empty(0)
-        self.size = 0.0  # lower bound of the spectral norm, once it is needed
-        self.limit, self.workers = min(operand.shape), workers
-        self.k = min(START, self.limit, self.limit if isinstance(sketch, str) else sketch.height)
-        start = first_pass(operand, self.k, rng, probes=DECIDING + PROBES, workers=workers, sketch=sketch)
-        self.deciding = start.sketch.W[:DECIDING]
-        self.start = replace(start, sketch=replace(start.sketch, W=start.sketch.W[DECIDING:]))
+        self.limit, self.workers, self.projecting = min(operand.shape), workers, projecting
+        first = max(START, min(operand.shape[1] // 8, MOST_FIRST)) if projecting else START
+        self.k = min(first, self.limit, self.limit if isinstance(sketch, str) else sketch.height)
+        probes = deciding + PROBES if deciding else 0
+        start = first_pass(operand, self.k, rng, probes=probes, workers=workers, sketch=sketch)
+        self.deciding = start.sketch.W[:deciding]
+        self.start = replace(start, sketch=replace(start.sketch, W=start.sketch.W[deciding:]))
+
+    @property
+    def room(self) -> int:
+        """Columns that the sketch is good for: half of its rows where only their choice comes from it."""
+        if self.start.exact:
+            return self.limit
+        return min(self.limit, max(self.k, len(self.start.sketch.Y) // 2)) if self.projecting else self.k
+
+    def make_room(self, k: int) -> None:
+        """A sketch that is good for `k` columns."""
+        if k > self.room:
+            self.grow(math.ceil(2 * k / 3) if self.projecting else k)
 
     def grow(self, k: int) -> None:
-        """Room for `k` columns at least, by one more pass over A unless the sketch is A itself."""
+        """Rows for the coefficients of `k` columns at least, by one more pass over A unless the sketch is A itself."""
         self.k = min(max(k, self.k), self.limit)
         start, sketch = self.start, self.start.sketch
         operand, (m, _) = start.operand, start.operand.shape
@@ -70,37 +93,6 @@ class Growing:
             Y, exact = np.concatenate([weights[0] * old, weights[1] * new]), False
         self.start = replace(start, sketch=replace(sketch, Y=Y), exact=exact, embedding=embedding)
 
-    def next_size(self, tol: float) -> int:
-        """Columns that the fall of the error so far promises to be enough, as a power or an exponential of the rank.
-
-        Of the two that which fits the second half of the curve better, with 15 % to spare; doubling blindly costs a
-        pass more or twice the columns.
-        """
-        e = self.curve[self.curve > 0]
-        doubled = 2 * self.k
-        if len(e) < 16:
-            return doubled
-        j = np.arange(1.0, len(e) + 1)[len(e) // 2 :]
-        rows = len(self.start.sketch.Y)
-        shrink = (
-            0.0 if self.start.exact else 1.0
-        )  # coefficients from d rows cost a factor (1 - j / d)^-1/2, which grows
-        y = np.log(e[len(e) // 2 :]) + 0.5 * shrink * np.log1p(-np.minimum(j / rows, 0.9))
-        best = (math.inf, float(doubled))
-        for x, back in ((np.log(j), np.exp), (j, float)):
-            slope, start = np.polyfit(x, y, 1)
-            misfit = float(np.sum((start + slope * x - y) ** 2))
-            if slope < 0 and misfit < best[0]:
-                with np.errstate(over="ignore"):
-                    best = misfit, float(back((math.log(tol) - start) / slope))
-        wanted = 1.15 * min(best[1], 8.0 * self.k)
-        return int(min(max(wanted, 1.25 * self.k), 8 * self.k))
-
-    def error(self, J: np.ndarray, Z: np.ndarray) -> float:
-        """Upper bound of the relative error of ``A[:, J] Z``, by the deciding probes."""
-        W = self.deciding
-        return self.bound(W - W[:, J] @ Z)
-
     def bound(self, residuals: np.ndarray) -> float:
         """The relative error that the residuals of the deciding probes rule out from above."""
         return bound(residuals, self.start.sketch)
@@ -112,130 +104,225 @@ class Growing:
         return error[1] / size[0] if size[0] > 0 else 0.0
 
 
+class ByNorms:
+    """The Frobenius error as ``||A||^2 - ||Q^* A||^2``: exact but for rounding, for every rank at once.
+
+    A judge has an `estimate` (k,) of the relative errors of ranks 1 to k, from an expansion of the sketch with `rows`
+    rows or (None) of A; `least`, the least rank within a tolerance or None, and `curve`, the errors that it saw; and
+    what it knows of the error of rank j, if that is enough for a `certificate`. `spare` columns more than the estimate
+    asks for are worth projecting on.
+    """
+
+    name, met, spare = "the exact errors", Status.TOLERANCE_EXACT, (1.04, 3)
+
+    def __init__(self, growing: Growing):
+        self.growing, self.curve = growing, np.empty(0)
+
+    def estimate(self, expansion: Expansion, rows: int | None) -> np.ndarray:
+        return tail_of_sketch(expansion, rows, self.growing)
+
+    def least(self, expansion: Expansion, tol: float) -> int | None:
+        left = expansion.tails(self.growing.start.sketch.squared_norm)
+        self.curve = np.sqrt(left)
+        within = left + rounding(expansion.G.dtype) <= tol * tol
+        return int(np.argmax(within)) + 1 if within.any() else None
+
+    def certificate(self, j: int) -> Certificate:
+        start = self.growing.start
+        if j == 0:  # nothing of A, or there is nothing of it
+            return exactly(float(start.sketch.squared_norm > 0), 0.0, start)
+        return exactly(float(self.curve[j - 1]) ** 2, rounding(start.operand.dtype), start)
+
+
+def exactly(squared: float, slack: float, start: Any) -> Certificate:
+    """The certificate of a squared relative error that is known up to `slack`.
+
+    What an update adds to it are the products of ten probes' residuals: uncorrelated ones of the same length stand for
+    an error that leaves no doubt.
+    """
+    size = math.sqrt(start.sketch.squared_norm) / float(getattr(start.operand, "factor", 1.0))
+    low, high = math.sqrt(max(squared - slack, 0.0)), math.sqrt(squared + slack)
+    e = math.sqrt(squared)
+    return Certificate(e, (low, high), e * size, 0, gram=squared * np.eye(PROBES), size=size)
+
+
+def rounding(dtype) -> float:
+    """What the difference of two squared norms over ||A||_F^2 may be off by."""
+    return ROUNDING * float(np.finfo(dtype).eps)
+
+
+class ByProbes:
+    """The Frobenius error by the residuals of probes that had no part in choosing the columns."""
+
+    name, met, spare = f"{DECIDING} probes", Status.TOLERANCE_MET, (1.1, 3)
+
+    def __init__(self, growing: Growing):
+        self.growing, self.curve = growing, np.empty(0)
+
+    def estimate(self, expansion: Expansion, rows: int | None) -> np.ndarray:
+        return tail_of_sketch(expansion, rows, self.growing)
+
+    def least(self, expansion: Expansion, tol: float) -> int | None:
+        """``W - (W[:, J] R^-1)[:, :j] G_j`` is left of the probes W: each column more is a change of rank one."""
+        sketch, W, k = self.growing.start.sketch, self.growing.deciding, expansion.size
+        J = expansion.J[:k]
+        with blas_threads(1):
+            T = solve_triangular(expansion.R, W[:, J].T, trans=1, check_finite=False).T if k else W[:, :0]
+            E, self.curve = W.copy(), np.zeros(k)
+            for j in range(1, k + 1):
+                E -= T[:, j - 1 : j] * expansion.G[j - 1]
+                self.curve[j - 1] = math.sqrt(np.vdot(E, E).real / (len(W) * sketch.squared_norm))
+                if not (self.curve[j - 1] <= tol and bound(E, sketch) <= tol):
+                    continue
+                if bound(W - W[:, J[:j]] @ expansion.coefficients(j), sketch) <= tol:  # what down-dates round away
+                    return j
+        return None
+
+    def certificate(self, j: int) -> None:
+        """None: ten further probes measure it."""
+
+
+def tail_of_sketch(expansion: Expansion, rows: int | None, growing: Growing) -> np.ndarray:
+    """Relative Frobenius errors of the first j columns from the tail of a sketch of d rows.
+
+    A projection on j columns takes j of the d dimensions from the sketch of the residual, and with them the share j / d
+    of its squared norm; sketched coefficients add as much as that to the error once more.
+    """
+    Y = growing.start.sketch.Y
+    left = expansion.tails(float(np.vdot(Y, Y).real))
+    if rows is not None:
+        share = 1.0 - np.minimum(np.arange(1, len(left) + 1) / rows, 0.95)
+        left = left / share ** (1 if growing.projecting else 2)
+    return np.sqrt(left)
+
+
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Columns, their coefficients from the sketch, the rule that chose them, and how it ended."""
+    """Columns, their coefficients, the rule that chose them, how it ended, and the error where it is known."""
 
     J: np.ndarray
     Z: np.ndarray
     method: str
     status: Status
+    certificate: Certificate | None = None
+    best: bool = False  # whether the coefficients are the best ones
+    expansion: Expansion | None = None
 
 
-def columns_within(growing: Growing, tol: float, selection: str, choices: list[str]) -> Found:
-    """The fewest columns, in the order of a pivoted QR of what the rule chose, that the probes put within `tol`."""
+def growing_for(
+    operand: Operand, rng, workers: int, sketch, norm: str, tol: float, quality: str
+) -> tuple[Growing, Any]:
+    """The first pass and the judge that a tolerance asks for.
+
+    Matrices that are read in blocks are not projected on columns of theirs, unless that is asked for: there another
+    pass costs more than columns too many.
+    """
+    projecting = norm == "spectral" or quality == "best" or not operand.in_blocks
+    by_norms = projecting and not isinstance(operand, Operator) and rounding(operand.dtype) <= DOUBT * tol * tol
+    deciding = 0 if by_norms or norm == "spectral" else DECIDING
+    growing = Growing(operand, rng, workers, sketch, deciding, projecting)
+    if norm == "spectral":
+        from .spectral_rank import ByBounds
+
+        return growing, ByBounds(growing)
+    return growing, ByNorms(growing) if by_norms else ByProbes(growing)
+
+
+def columns_within(growing: Growing, judge: Any, tol: float, selection: str, choices: list[str]) -> Found:
+    """The fewest columns, in the order of a pivoted QR of what the rule chose, that the judge puts within `tol`."""
+    sketch = growing.start.sketch
+    if sketch.squared_norm == 0.0 or tol >= 1:
+        status = Status.EMPTY if sketch.Y.size == 0 else Status.ZERO if tol < 1 else Status.TOLERANCE_EXACT
+        nothing = np.empty((0, sketch.Y.shape[1]), sketch.Y.dtype)
+        return Found(np.empty(0, np.int64), nothing, selection, status, judge.certificate(0))
+    k = growing.k
     while True:
+        growing.make_room(k)
         start = growing.start
-        Y = start.sketch.Y
-        if start.sketch.squared_norm == 0.0 or tol >= 1:
-            status = Status.EMPTY if Y.size == 0 else Status.ZERO if tol < 1 else Status.TOLERANCE_MET
-            return Found(np.empty(0, np.int64), np.empty((0, Y.shape[1]), Y.dtype), selection, status)
-        choice = run_selection(selection, start.candidates(growing.k))
-        J, Z, met = _trim(growing, choice.indices, tol)
-        if met or len(choice.indices) < growing.k or growing.k == growing.limit:
-            choices.append(f"columns by {choice.method}" + (f", because {choice.reason}" if choice.reason else ""))
-            judges = f"{DECIDING} probes" if growing.norm == "fro" else "bounds of the spectral norm"
-            choices.append(
-                f"rank {len(J)} out of {len(choice.indices)} columns, "
-                + (f"the least that {judges} put within tol={tol:g}" if met else f"none within tol={tol:g}")
-            )
-            return Found(J, Z, choice.method, Status.TOLERANCE_MET if met else Status.TOLERANCE_MISSED)
-        growing.grow(growing.next_size(tol))
+        chosen, method, reason = _candidates(growing, k, selection)
+        J, R, G = ordered(start.sketch.Y, chosen, growing.workers)
+        expansion = Expansion(J, R, G, start.exact)
+        last = len(chosen) < k or k == growing.limit
+        estimate = judge.estimate(expansion, None if start.exact else len(start.sketch.Y))
+        guess = first(estimate <= tol)
+        j = None
+        if guess is not None or last:
+            if growing.projecting and not start.exact:
+                expansion = Projection(start.operand, J, R, growing.workers)
+            wanted = len(J) if guess is None else math.ceil(judge.spare[0] * guess) + judge.spare[1]
+            while True:
+                expansion.extend(wanted)
+                j = judge.least(expansion, tol)
+                if j is not None or expansion.size >= len(expansion.J):
+                    break
+                wanted = _further(expansion.size, judge.curve, estimate, tol)
+        else:
+            judge.curve = estimate
+        if j is not None or last:
+            break
+        k = min(max(next_size(judge.curve, tol, k), math.ceil(1.25 * k)), growing.limit)
+    choices.append(f"columns by {method}" + (f", because {reason}" if reason else ""))
+    choices.append(
+        f"rank {expansion.size if j is None else j} out of {len(J)} columns, "
+        + (f"the least that {judge.name} put within tol={tol:g}" if j is not None else f"none within tol={tol:g}")
+    )
+    rank = expansion.size if j is None else j
+    status = Status.TOLERANCE_MISSED if j is None else judge.met
+    return Found(
+        expansion.J[:rank], expansion.coefficients(rank), method, status, judge.certificate(rank), expansion.exact,
+        expansion,
+    )  # fmt: skip
 
 
-def _trim(growing: Growing, J: np.ndarray, tol: float) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Columns of J by falling pivots, as few as the deciding probes allow, with their coefficients; or all of them.
+def first(true: np.ndarray) -> int | None:
+    """One more than the first position that holds."""
+    return int(np.argmax(true)) + 1 if true.any() else None
 
-    With ``Y[:, J] = Q R`` and ``G = Q^H Y``, j columns leave ``W - (W[:, J] R^-1)[:, :j] G[:j]`` of the probes W: each
-    further column is a rank-one change, so that all ranks cost no more than the last one alone.
+
+def _candidates(growing: Growing, k: int, selection: str) -> tuple[np.ndarray, str, str]:
+    """k columns that the rule chose on the sketch, more than will be kept; the rule; and why it."""
+    candidates, n = growing.start.candidates(k), len(growing.start.sketch.squared_norms)
+    if selection != "auto":
+        choice = run_selection(selection, candidates)
+        return choice.indices, choice.method, choice.reason
+    if n <= 2 * k:
+        return np.arange(n), "qr", "so few columns can all be put in order"
+    choice = run_selection("lu", candidates)
+    return choice.indices, "lu", "more are chosen than kept, by a pivoted QR of these"
+
+
+def _further(size: int, curve: np.ndarray, estimate: np.ndarray, tol: float) -> int:
+    """Columns to go on to, where the estimate was too low by the factor that the last rank shows."""
+    factor = curve[-1] / max(float(estimate[size - 1]), 1e-300) if len(curve) else 1.0
+    at = first(estimate * max(factor, 1.0) <= tol)
+    return max(size + max(2, size // 16), len(estimate) if at is None else at + 1)
+
+
+def next_size(curve: np.ndarray, tol: float, k: int) -> int:
+    """Columns that the fall of the error so far promises to be enough, as a power or an exponential of the rank.
+
+    Of the two that which fits the second half of the curve better, with 15 % to spare; doubling blindly costs a pass
+    more or twice the columns.
     """
-    sketch, W = growing.start.sketch, growing.deciding
+    e = curve[curve > 0]
+    if len(e) < 16:
+        return 2 * k
+    j, y = np.arange(1.0, len(e) + 1)[len(e) // 2 :], np.log(e[len(e) // 2 :])
+    best = (math.inf, 2.0 * k)
+    for x, back in ((np.log(j), np.exp), (j, float)):
+        slope, start = np.polyfit(x, y, 1)
+        misfit = float(np.sum((start + slope * x - y) ** 2))
+        if slope < 0 and misfit < best[0]:
+            with np.errstate(over="ignore"):
+                best = misfit, float(back((math.log(tol) - start) / slope))
+    return int(1.15 * min(best[1], 7.0 * k))
+
+
+def ordered(Y: np.ndarray, J: np.ndarray, workers: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(J, R, G): the columns J of Y by falling pivots, ``Y[:, J] = Q R`` and ``G = Q^* Y``, without dependent ones."""
     with blas_threads(1):
-        Q, R, order = _pivoted(sketch.Y[:, J])
-        J = J[order]
-        G = _project(Q, sketch.Y, growing.workers)
-        T = solve_triangular(R, W[:, J].T, trans=1, check_finite=False).T if len(J) else W[:, J]
-        allowed = len(W) * sketch.squared_norm * tol**2
-        E = W.copy()
-        if growing.norm == "spectral":
-            return SpectralTrim(growing, J, R, G, tol).run(T)
-        growing.curve = np.zeros(len(J))
-        for j in range(1, len(J) + 1):
-            E -= T[:, j - 1 : j] * G[j - 1]
-            left = np.vdot(E, E).real
-            growing.curve[j - 1] = math.sqrt(left / (len(W) * sketch.squared_norm))
-            if left <= allowed and bound(E, sketch) <= tol:
-                Z = _coefficients(R, G, J, j)
-                if growing.error(J[:j], Z) <= tol:
-                    return J[:j], Z, True
-        Z = _coefficients(R, G, J, len(J))
-        return J, Z, growing.error(J, Z) <= tol
-
-
-class SpectralTrim:
-    """The least rank that Golub-Kahan bounds put within the tolerance, found by a few looks.
-
-    A probe's largest singular value is no bound, but it falls with the rank as the error does: each look at one rank
-    says how far the two are apart, and so where to look next. Each look has a start of its own, and errs once in a
-    thousand times; ||A||_2 stands in as its lower bound, which always holds.
-    """
-
-    def __init__(self, growing: Growing, J: np.ndarray, R: np.ndarray, G: np.ndarray, tol: float):
-        self.growing, self.J, self.R, self.G, self.tol = growing, J, R, G, tol
-        self.operand, self.workers = growing.start.operand, growing.workers
-
-    def norm(self, Z: np.ndarray | None, J: np.ndarray) -> tuple[float, float]:
-        """Bounds of the norm of ``A - A[:, J] Z = A (I - P_J Z)``, or of A."""
-        m, dtype = self.operand.shape[0], self.operand.dtype
-
-        def matmat(X: np.ndarray) -> np.ndarray:
-            if Z is not None:
-                X = X.copy()
-                X[J] -= Z @ X
-            return self.operand.matmat(X, workers=self.workers)
-
-        def rmatmat(X: np.ndarray) -> np.ndarray:
-            X = self.operand.rmatmat(X, workers=self.workers)
-            return X if Z is None else X - Z.conj().T @ X[J]
-
-        run = Bidiagonal(self.growing.start.rng.standard_normal((m, PROBES)).astype(dtype))
-        return norms(
-            matmat, rmatmat, [(run, None, None)], PROBES, LEVEL / 2, lambda found: found[0][1] <= NEAR * found[0][0]
-        )[0]
-
-    def run(self, T: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
-        W, J = self.growing.deciding, self.J
-        if self.growing.size == 0.0:
-            self.growing.size = self.norm(None, J)[0]
-        size, E = self.growing.size, W.copy()
-        curve = np.empty(len(J) + 1)
-        for j in range(len(J) + 1):
-            if j:
-                E -= T[:, j - 1 : j] * self.G[j - 1]
-            curve[j] = math.sqrt(float(np.linalg.eigvalsh(E @ E.conj().T)[-1]) / len(W))
-        self.growing.curve = curve[1:] / size
-        curve = np.minimum.accumulate(curve)
-        fails, passes, ratio, found = -1, len(J) + 1, 1.0, np.empty((0, 0))
-        for _ in range(LOOKS):
-            reaches = curve * ratio <= self.tol * size
-            guess = int(np.argmax(reaches)) if reaches.any() else len(J)
-            j = min(max(guess, fails + 1), passes - 1, len(J))
-            if j <= fails:
-                break
-            Z = _coefficients(self.R, self.G, J, j)
-            high = self.norm(Z, J[:j])[1]
-            ratio = 1.01 * high / max(curve[j], 1e-300)
-            if high <= self.tol * size:
-                passes, found = j, Z
-                if j - fails <= max(1, j // 32) or guess >= j:
-                    break
-            else:
-                fails = j
-                if fails == len(J):
-                    break
-        if passes <= len(J):
-            return J[:passes], found, True
-        return J, _coefficients(self.R, self.G, J, len(J)), False
+        Q, R, order = _pivoted(Y[:, J])
+        return J[order], R, _project(Q, Y, workers)
 
 
 def _pivoted(C: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -259,9 +346,3 @@ def _project(Q: np.ndarray, Y: np.ndarray, workers: int) -> np.ndarray:
 
     thread_map(strip, range(0, Y.shape[1], STRIP), workers)
     return out
-
-
-def _coefficients(R: np.ndarray, G: np.ndarray, J: np.ndarray, j: int) -> np.ndarray:
-    Z = solve_triangular(R[:j, :j], G[:j], check_finite=False) if j else G[:0].copy()
-    Z[:, J[:j]] = np.eye(j, dtype=Z.dtype)
-    return np.ascontiguousarray(Z)

@@ -395,7 +395,7 @@ def test_rank_and_tolerance(rng, make):
     for tol in (1, 2.5, np.float32(1)):
         f = make(A, tol=tol, rng=7)
         assert f.rank == 0
-        assert f.status is Status.TOLERANCE_MET
+        assert f.status in (Status.TOLERANCE_MET, Status.TOLERANCE_EXACT)
     assert make(A, tol=1e-300, rng=7).rank == 9
 
 

@@ -73,7 +73,7 @@ def test_tolerance_and_default_number_of_columns(rng):
     for make in (ColumnSelector, InterpolativeDecomposition, CURTransformer):
         model = make(tol=0.01, random_state=7).fit(X)
         assert 5 < len(model.indices_) < 20
-        assert model.status_ is lr.Status.TOLERANCE_MET
+        assert model.status_ in (lr.Status.TOLERANCE_MET, lr.Status.TOLERANCE_EXACT)
         assert len(make(random_state=7).fit(X).indices_) == 20
         with pytest.warns(UserWarning, match=r"n_components=50 exceeds min\(n_samples, n_features\)=40, so 40"):
             make(50, random_state=7).fit(X)

@@ -202,7 +202,7 @@ def test_a_tolerance_is_met_with_every_sketch(rng, kind):
     A = gallery.with_spectrum(900, 250, gallery.exponential_spectrum(250, 25), rng=rng)
     for make in (lr.column_id, lr.row_id, lr.cur):
         f = make(A, tol=1e-2, sketch=kind, rng=7)
-        assert f.status is lr.Status.TOLERANCE_MET
+        assert f.status in (lr.Status.TOLERANCE_MET, lr.Status.TOLERANCE_EXACT)
         assert f.relative_error(A) <= 1e-2
 
 
@@ -244,7 +244,7 @@ def test_a_sketch_drawn_before_can_be_given(rng):
     S = lr.SparseStack.draw(60, 400, rng)
     f = lr.column_id(A, rank=5, sketch=S, rng=7)
     assert "a sparse sketch of 60 rows" in f.explain()
-    assert lr.column_id(A, tol=0.05, sketch=S, rng=7).status is lr.Status.TOLERANCE_MET
+    assert lr.column_id(A, tol=0.05, sketch=S, rng=7).status is lr.Status.TOLERANCE_EXACT
     with pytest.raises(ValueError, match=r"sketch has shape \(60, 400\), but the matrix that it is applied to has 60"):
         lr.row_id(A, rank=5, sketch=S)
 
