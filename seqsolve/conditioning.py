@@ -59,8 +59,16 @@ class Growth:
 
     def _probe(self, linear, zero: Tensor, probe: Tensor) -> Tensor:
         """One perturbation, rescaled at the end of each window (Benettin et al. 1980)."""
-        moved = linear.scan(zero, probe)[-1]
-        size, limits = _largest(moved), torch.finfo(moved.dtype)
+        path, limits = linear.scan(zero, probe), torch.finfo(probe.dtype)
+        sizes = path.abs().flatten(1).amax(1).nan_to_num(math.inf) if path.numel() else zero.new_zeros(len(zero))
+        gone = (sizes < 1e6 * limits.tiny).nonzero()
+        if len(gone) and int(gone[0]):  # it dies out within the window: the steps up to there give the rate
+            last = int(gone[0]) - 1
+            self.logs += math.log(float(sizes[last]))
+            self.steps += last + 1
+            return torch.ones_like(probe)
+        moved = path[-1]
+        size = _largest(moved)
         if not math.isfinite(size):
             size, moved = float(limits.max), torch.full_like(moved, float(limits.max))
         self.logs += math.log(max(size, limits.tiny))

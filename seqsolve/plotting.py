@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from .diagnose import Diagnosis
     from .results import Solution
 
 
@@ -62,6 +63,65 @@ def plot_ladder(solutions: Mapping[str, Solution], *, ax: Any = None) -> Any:
         ax.plot(sweeps, _visible(np.asarray(worst)), "o-", markersize=4, label=f"{label}: {sweeps[-1]} sweeps")
     ax.legend(frameon=False)
     return _finish(ax, "residual sweep by sweep")
+
+
+def plot_predictions(diagnosis: Diagnosis, *, ax: Any = None) -> Any:
+    """Seconds that each method is expected to need; hollow bars are lower bounds, the verdict is dark.
+
+    Parameters
+    ----------
+    diagnosis : of `diagnose`.
+    ax : matplotlib Axes to draw on; None for a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    shown = sorted(diagnosis.predictions.items(), key=lambda pair: pair[1].seconds, reverse=True)
+    for row, (method, p) in enumerate(shown):
+        colour = "C0" if method == diagnosis.method else "0.7"
+        ax.barh(row, p.seconds, color=colour if p.complete else "none", edgecolor=colour)
+        sweeps = "" if np.isnan(p.sweeps) or method == "sequential" else f" {p.sweeps:.1f} sweeps"
+        ax.text(p.seconds, row, sweeps, va="center", fontsize="small")
+    ax.set_yticks(range(len(shown)), [method for method, _ in shown])
+    ax.set_xscale("log")
+    ax.margins(x=0.15)
+    ax.set(xlabel="seconds for the whole sequence (hollow: at least)", title=f"verdict: {diagnosis.method}")
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def plot_states(states: np.ndarray, *, ax: Any = None) -> Any:
+    """States over time: lines up to eight of them, else a map with time along the horizontal axis.
+
+    Parameters
+    ----------
+    states : (T, n), or (T, ..., n), of which the first sequence is drawn.
+    ax : matplotlib Axes to draw on; None for a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    states = np.asarray(states)
+    if states.ndim < 2 or not states.size:
+        raise ValueError(f"states has shape {states.shape}; pass (T, n) with at least one step")
+    first = states.reshape(len(states), -1, states.shape[-1])[:, 0]
+    every = max(1, len(first) // 4000)  # more than a picture can show
+    ax, first = _axes(ax), first[::every]
+    if first.shape[1] <= 8:
+        ax.plot(np.arange(len(first)) * every, first, linewidth=0.8)
+        ax.spines[["top", "right"]].set_visible(False)
+    else:
+        size = float(np.nanmax(np.abs(np.where(np.isfinite(first), first, np.nan)), initial=0.0)) or 1.0
+        image = ax.imshow(
+            first.T, aspect="auto", cmap="RdBu_r", vmin=-size, vmax=size, interpolation="nearest",
+            extent=(0, len(states), first.shape[1] - 0.5, -0.5),
+        )  # fmt: skip
+        ax.figure.colorbar(image, ax=ax)
+    ax.set(xlabel="step", ylabel="state" if first.shape[1] <= 8 else "unit")
+    return ax
 
 
 def _visible(residual: np.ndarray) -> np.ndarray:

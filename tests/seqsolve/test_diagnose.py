@@ -101,3 +101,9 @@ def test_states_that_stop_being_finite(rng):
     assert found.reason == "the states stop being finite at step 50"
     with pytest.raises(ValueError, match="nothing to diagnose: 0 steps"):
         sq.diagnose(lambda x, u: x, torch.zeros(1), torch.zeros(0, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_exponent_of_what_forgets_at_once_is_not_cut_at_underflow(dtype):
+    d = sq.diagnose(lambda x, u: 0.1 * x + u, torch.zeros(2, dtype=dtype), torch.ones(600, 1, dtype=dtype))
+    assert d.lyapunov == pytest.approx(math.log(0.1), rel=0.02)

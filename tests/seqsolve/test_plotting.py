@@ -50,3 +50,17 @@ def test_convergence_of_every_window(rng):
     for plot in (sq.plotting.plot_convergence, lambda s: sq.plotting.plot_ladder({"a": s})):
         with pytest.raises(ValueError, match="method='sequential' makes no sweeps"):
             plot(ordered)
+
+
+def test_states_and_predictions(rng):
+    from seqsolve.plotting import plot_predictions, plot_states
+
+    few, many = plot_states(rng.standard_normal((30, 2, 3))), plot_states(np.full((5000, 9), np.nan))
+    assert len(few.lines) == 3
+    assert many.images[0].get_array().shape == (9, 5000)
+    with pytest.raises(ValueError, match=r"states has shape \(4,\); pass \(T, n\)"):
+        plot_states(np.ones(4))
+    d = sq.diagnose(sq.gallery.torch_init("gru", 2, 3, rng=5), torch.zeros(3), torch.zeros(200, 2))
+    ax = plot_predictions(d)
+    assert ax.get_title() == "verdict: sequential"
+    assert {t.get_text() for t in ax.get_yticklabels()} == set(d.predictions)
