@@ -10,6 +10,9 @@ from ._lazy import attach
 if TYPE_CHECKING:
     from . import gallery as gallery
     from . import testing as testing
+    from .attention import AttentionStatus as AttentionStatus
+    from .attention import LandmarkAttention as LandmarkAttention
+    from .attention import landmark_attention as landmark_attention
     from .batch import Batch as Batch
     from .certificate import Certificate as Certificate
     from .certificate import certify as certify
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "AttentionStatus": "attention",
     "Batch": "batch",
     "CUR": "cur",
     "CURTransformer": "estimators",
@@ -70,6 +74,7 @@ _EXPORTS = {
     "InterpolativeDecomposition": "estimators",
     "InverseStatus": "pseudoinverse",
     "KernelMatrix": "operands",
+    "LandmarkAttention": "attention",
     "LaplaceKernel": "operands",
     "MaternKernel": "operands",
     "NumbaKernel": "operands",
@@ -91,6 +96,7 @@ _EXPORTS = {
     "cr": "column_row",
     "cur": "cur",
     "gallery": "gallery",
+    "landmark_attention": "attention",
     "load": "storage",
     "nystrom": "nystrom",
     "pinv": "pseudoinverse",
@@ -107,6 +113,7 @@ __all__ = [
     "CUR",
     "SELECTIONS",
     "SKETCHES",
+    "AttentionStatus",
     "Batch",
     "CURTransformer",
     "Certificate",
@@ -119,6 +126,7 @@ __all__ = [
     "InterpolativeDecomposition",
     "InverseStatus",
     "KernelMatrix",
+    "LandmarkAttention",
     "LaplaceKernel",
     "MaternKernel",
     "NumbaKernel",
@@ -138,6 +146,7 @@ __all__ = [
     "cr",
     "cur",
     "gallery",
+    "landmark_attention",
     "load",
     "nystrom",
     "pinv",

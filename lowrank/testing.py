@@ -8,6 +8,7 @@ import numpy as np
 import lowrank as lr
 
 from .operands import Operand, as_operand
+from .sketches import SKETCHES, Embedding, GivenSketch
 from .sketching import SparseStack
 
 __all__ = ["OperandConformance"]
@@ -25,6 +26,7 @@ class OperandConformance:
     ----------
     tolerance : relative to the largest entry; what the kind's own arithmetic costs, 1e-12 unless said.
     exact_norms : whether `sketch` returns exact column norms (a kind that is known by products alone cannot).
+    note : what ``notes`` must say where the kind is converted before it is read; "" where nothing has to be said.
 
     Examples
     --------
@@ -39,6 +41,7 @@ class OperandConformance:
 
     tolerance: float = 1e-12
     exact_norms: bool = True
+    note: str = ""
 
     def make(self, rng: np.random.Generator) -> tuple[Any, np.ndarray]:
         """(what a user passes as A, the same matrix as an array)."""
@@ -88,17 +91,17 @@ class OperandConformance:
 
     def test_sketch(self) -> None:
         operand, A, rng = self.pair()
-        S = SparseStack.draw(80, A.shape[0], rng)
         omega = rng.standard_normal((3, A.shape[0]))
-        sketch = operand.sketch(S, omega)
-        self.close(sketch.Y, S.to_dense() @ A, growth=10)
-        self.close(sketch.W, omega @ A, growth=10)
         norms = np.linalg.norm(A, axis=0) ** 2
-        if self.exact_norms:
-            self.close(sketch.squared_norms, norms, growth=100)
-        else:
-            assert 0.2 * norms.sum() < sketch.squared_norm < 5 * norms.sum()
-        assert operand.sketch(S).W.shape == (0, A.shape[1])
+        for S in _sketches(80, A.shape[0], rng):
+            sketch = operand.sketch(S, omega)
+            self.close(sketch.Y, S.to_dense() @ A, growth=20)
+            self.close(sketch.W, omega @ A, growth=10)
+            if self.exact_norms:
+                self.close(sketch.squared_norms, norms, growth=100)
+            else:
+                assert 0.2 * norms.sum() < sketch.squared_norm < 5 * norms.sum()
+            assert operand.sketch(S).W.shape == (0, A.shape[1])
 
     def test_transpose(self) -> None:
         operand, A, rng = self.pair()
@@ -110,8 +113,8 @@ class OperandConformance:
         self.close(turned.T.columns(np.array([1])), A[:, [1]])
         X = rng.standard_normal((A.shape[0], 2)).astype(operand.dtype)
         self.close(turned.matmat(X), A.T @ X, growth=10)
-        S = SparseStack.draw(20, A.shape[1], rng)
-        self.close(turned.sketch(S).Y, S.to_dense() @ A.T, growth=10)
+        for S in _sketches(18, A.shape[1], rng):
+            self.close(turned.sketch(S).Y, S.to_dense() @ A.T, growth=20)
 
     def test_every_verb_is_counted(self) -> None:
         operand, A, rng = self.pair()
@@ -137,10 +140,10 @@ class OperandConformance:
 
     def test_workers_change_no_bit(self) -> None:
         operand, A, rng = self.pair()
-        S, J = SparseStack.draw(40, A.shape[0], rng), np.arange(7)
+        J = np.arange(7)
         X = rng.standard_normal((A.shape[0], 5)).astype(operand.dtype)
-        for verb in (lambda w: operand.sketch(S, workers=w).Y, lambda w: operand.columns(J, workers=w),
-                     lambda w: operand.rmatmat(X, workers=w)):  # fmt: skip
+        sketches = [lambda w, S=S: operand.sketch(S, workers=w).Y for S in _sketches(40, A.shape[0], rng)]
+        for verb in (*sketches, lambda w: operand.columns(J, workers=w), lambda w: operand.rmatmat(X, workers=w)):
             first = verb(1)
             for workers in (2, 3):
                 np.testing.assert_array_equal(verb(workers), first)
@@ -150,6 +153,28 @@ class OperandConformance:
 
     def test_column_id_best(self) -> None:
         self._factorisation(lr.column_id, quality="best")
+
+    def test_column_id_by_every_sketch(self) -> None:
+        _, A, rng = self.pair()
+        for S in _sketches(30, A.shape[0], rng):
+            self._factorisation(lr.column_id, sketch=S)
+
+    def test_what_is_sparse_stays_sparse(self) -> None:
+        operand, A, _ = self.pair()
+        sparse = hasattr(self.make(np.random.default_rng(SEED))[0], "nnz")
+        parts = [(f.C, A[:, f.indices]) for f in (lr.column_id(operand, rank=5, rng=7),)]
+        parts += [(f.R, A[f.indices]) for f in (lr.row_id(operand, rank=5, rng=7),)]
+        g = lr.cur(operand, rank=5, rng=7)
+        for kept, expected in (*parts, (g.C, A[:, g.columns]), (g.R, A[g.rows])):
+            assert hasattr(kept, "nnz") == sparse
+            if sparse:
+                assert getattr(kept, "nnz", 0) <= np.count_nonzero(expected)
+
+    def test_what_was_converted_is_said(self) -> None:
+        operand, _, _ = self.pair()
+        for f in (lr.column_id(operand, rank=5, rng=7), lr.cur(operand, rank=5, rng=7)):
+            assert self.note in "\n".join(f.notes)
+            assert self.note in f.explain()
 
     def test_row_id(self) -> None:
         self._factorisation(lr.row_id)
@@ -169,6 +194,7 @@ class OperandConformance:
             assert abs(f.trace_error - left) <= 1e3 * self.tolerance
             self.close(f.to_dense()[:, f.landmarks], A[:, f.landmarks], growth=1e3)
             assert operand.entries_read > 0
+            self._products(f)
             return
         said = "nystrom took a matrix that is not positive semidefinite"
         try:
@@ -215,8 +241,29 @@ class OperandConformance:
         assert f.entries_read == operand.entries_read > 0
         again = pickle.loads(pickle.dumps(f))
         np.testing.assert_array_equal(again.to_dense(), f.to_dense())
-        self.close(f @ np.ones(A.shape[1]), f.to_dense() @ np.ones(A.shape[1]), growth=100)
-        self.close(np.ones(A.shape[0]) @ f, np.ones(A.shape[0]) @ f.to_dense(), growth=100)
+        self._products(f)
+
+    def _products(self, f: Any) -> None:
+        """Every product and adjoint of a result beside the dense one, for vectors and matrices."""
+        B, rng = f.to_dense(), np.random.default_rng(SEED)
+        m, n = B.shape
+        X, Y = (rng.standard_normal((size, 2)).astype(B.dtype) for size in (n, m))
+        if B.dtype.kind == "c":
+            X, Y = X * (1 - 2j), Y * (3 + 1j)
+        operator = f.aslinearoperator()
+        for x, y in ((X, Y), (X[:, 0], Y[:, 0])):
+            for found, expected in (
+                (f @ x, B @ x), (f.matmat(x), B @ x), (operator @ x, B @ x), (x.T @ f.T, x.T @ B.T),
+                (f.H @ y, B.conj().T @ y), (f.rmatmat(y), B.conj().T @ y), (operator.H @ y, B.conj().T @ y),
+                (f.T @ y, B.T @ y), (y.T @ f, y.T @ B), (f.T.H @ x, B.conj() @ x), (f.H.T @ x, B.conj() @ x),
+            ):  # fmt: skip
+                self.close(found, expected, growth=1e3)
+
+
+def _sketches(height: int, m: int, rng: np.random.Generator) -> list[Embedding]:
+    """One of each kind for m rows: those of `SKETCHES`, and an array of the user's own."""
+    own = GivenSketch(rng.standard_normal((height, m)) / height**0.5, m)
+    return [draw(height, m, rng) for draw in SKETCHES.values()] + [own]
 
 
 def _positive(A: np.ndarray) -> bool:

@@ -70,9 +70,28 @@ class TestCSCSingle(OperandConformance):
 
 
 class TestCOO(OperandConformance):
+    note = "int32 entries were converted to float64."
+    form = "coo_array"
+
     def make(self, rng):
-        A = np.rint(1e4 * thinned(rng)).astype(np.int32)
-        return scipy.sparse.coo_array(A), A
+        A = np.rint(1e4 * thinned(rng)[:60]).astype(np.int32)
+        return getattr(scipy.sparse, self.form)(A), A
+
+
+class TestDIA(TestCOO):
+    note, form = "The DIA matrix was converted to CSR.", "dia_array"
+
+
+class TestLIL(TestCOO):
+    note, form = "The LIL matrix was converted to CSR.", "lil_matrix"
+
+
+class TestDOK(TestCOO):
+    note, form = "The DOK matrix was converted to CSR.", "dok_array"
+
+
+class TestBSR(TestCOO):
+    note, form = "The BSR matrix was converted to CSR.", "bsr_matrix"
 
 
 class TestGaussianKernel(OperandConformance):
