@@ -46,6 +46,10 @@ if TYPE_CHECKING:
     from .pseudoinverse import PseudoInverse as PseudoInverse
     from .pseudoinverse import pinv as pinv
     from .results import Status as Status
+    from .retrieval import SearchIndex as SearchIndex
+    from .retrieval import SearchResult as SearchResult
+    from .retrieval import SearchStatus as SearchStatus
+    from .retrieval import search_index as search_index
     from .selection import SELECTIONS as SELECTIONS
     from .selection import select_columns as select_columns
     from .selection import select_rows as select_rows
@@ -86,6 +90,9 @@ _EXPORTS = {
     "RowID": "interpolative",
     "SELECTIONS": "selection",
     "SKETCHES": "sketches",
+    "SearchIndex": "retrieval",
+    "SearchResult": "retrieval",
+    "SearchStatus": "retrieval",
     "SparseStack": "sketches",
     "Status": "results",
     "TrigonometricSketch": "sketches",
@@ -104,6 +111,7 @@ _EXPORTS = {
     "plot_error_against_rank": "plotting",
     "plot_picked": "plotting",
     "row_id": "interpolative",
+    "search_index": "retrieval",
     "select_columns": "selection",
     "select_rows": "selection",
     "testing": "testing",
@@ -136,6 +144,9 @@ __all__ = [
     "PolynomialKernel",
     "PseudoInverse",
     "RowID",
+    "SearchIndex",
+    "SearchResult",
+    "SearchStatus",
     "SparseStack",
     "Status",
     "TrigonometricSketch",
@@ -154,6 +165,7 @@ __all__ = [
     "plot_error_against_rank",
     "plot_picked",
     "row_id",
+    "search_index",
     "select_columns",
     "select_rows",
     "testing",

@@ -136,8 +136,8 @@ def landmark_attention(
     >>> Q, K, V = torch.cos(3 * x), torch.sin(2 * x), torch.hstack([x, x**2])
     >>> f = lr.landmark_attention(Q, K, V, landmarks=8)
     >>> exact = torch.softmax(Q @ K.T, dim=-1) @ V
-    >>> bool((f.output - exact).norm() < 1e-4 * exact.norm()), f.status.name
-    (True, 'TRUNCATED')
+    >>> bool((f.output - exact).norm() < 1e-4 * exact.norm()), f.landmarks
+    (True, 8)
     """
     began = time.perf_counter()
     import torch
