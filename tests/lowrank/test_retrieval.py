@@ -124,7 +124,8 @@ def test_bad_arguments(rng):
             score, (120, 50), rank=1, queries=[0.5])),
         (ValueError, "function(I, J) returned shape (2,) for 2 rows and 50 columns", lambda: make(
             lambda rows, J: np.ones(len(rows)), (120, 50), rank=1)),
-        (ValueError, "the entry at (", lambda: make(lambda rows, J: np.full((len(rows), len(J)), np.nan), (9, 9), rank=1)),
+        (ValueError, "the entry at (", lambda: make(
+            lambda rows, J: np.full((len(rows), len(J)), np.nan), (9, 9), rank=1)),
         (ValueError, "selection='best' is not available; pass one of", lambda: make(
             score, (120, 50), rank=1, selection="best")),
         (ValueError, "k=51 exceeds the items=50; pass k<=50", lambda: find(lambda J: J, k=51)),
