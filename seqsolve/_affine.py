@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
 from ._threads import thread_map
 
@@ -83,12 +84,14 @@ class AffineScan(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx, da, db, dh0, _):  # pyright: ignore[reportIncompatibleMethodOverride]
-        A, h0, h = ctx.saved_tensors
-        rhs = torch.zeros_like(h) if db is None else db
-        if da is not None and len(h):
-            rhs = rhs + apply(da, _before(h, h0, ctx.settings.reverse), ctx.settings.kind)
-        start = torch.zeros_like(h0) if dh0 is None else dh0
-        return AffineScan.apply(A, rhs, start, ctx.settings._replace(limit=math.inf))
+        # torch calls this with forward mode off, which would cut the tangents of an outer jvp; those of this one go
+        with _set_fwd_grad_enabled(True):
+            A, h0, h = (unpack_dual(t).primal for t in ctx.saved_tensors)
+            rhs = torch.zeros_like(h) if db is None else db
+            if da is not None and len(h):
+                rhs = rhs + apply(da, _before(h, h0, ctx.settings.reverse), ctx.settings.kind)
+            start = torch.zeros_like(h0) if dh0 is None else dh0
+            return AffineScan.apply(A, rhs, start, ctx.settings._replace(limit=math.inf))
 
     @staticmethod
     def vmap(info, in_dims, A, b, h0, settings):  # pyright: ignore[reportIncompatibleMethodOverride]

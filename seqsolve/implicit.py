@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
 from .cells import GATES
 from .linearization import Gates
@@ -65,7 +66,17 @@ def parameters_of(step: Any, x0: Tensor, inputs: Tensor) -> list[Tensor]:
 
 def attach_gradient(states: Tensor, step: Any, x0: Tensor, inputs: Tensor, parameters: list[Tensor]) -> Tensor:
     """The same states, with the implicit gradient to x0, inputs and parameters."""
-    return _Implicit.apply(states, step, x0, inputs, *parameters)  # pyright: ignore[reportReturnType]
+    return differentiable(lambda *_: states, step, x0, inputs, parameters)
+
+
+def differentiable(
+    run: Callable[[Tensor, Tensor], Tensor], step: Any, x0: Tensor, inputs: Tensor, parameters: list[Tensor]
+) -> Tensor:
+    """``run(x0, inputs)``, the states, as a function that torch can differentiate and transform.
+
+    Inside torch.func transforms `run` gets plain tensors; vmap adds its axis as the first one of x0 and of an input.
+    """
+    return _Implicit.apply(run, step, x0, inputs, *parameters)  # pyright: ignore[reportReturnType]
 
 
 class _Gate(torch.autograd.Function):
@@ -83,19 +94,51 @@ class _Gate(torch.autograd.Function):
 
 class _Implicit(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, states, step, x0, inputs, *parameters):
-        ctx.set_materialize_grads(False)
-        out = states.clone()
-        ctx.step = step
-        ctx.save_for_backward(out, x0, inputs, *parameters)
-        return out
+    def forward(run, step, x0, inputs, *parameters):
+        return run(x0, inputs).clone()
 
     @staticmethod
-    def backward(ctx, g):
+    def setup_context(ctx, inputs, output):
+        ctx.set_materialize_grads(False)
+        ctx.step = inputs[1]
+        ctx.save_for_backward(output, *inputs[2:])
+        ctx.save_for_forward(output, *inputs[2:])
+
+    @staticmethod
+    def vmap(info, in_dims, run, step, x0, inputs, *parameters):  # pyright: ignore[reportIncompatibleMethodOverride]
+        start, u = x0, inputs
+        start = start.expand(info.batch_size, *start.shape) if in_dims[2] is None else start.movedim(in_dims[2], 0)
+        if in_dims[3] is None:
+            u = u.unsqueeze(1).expand(len(u), info.batch_size, *u.shape[1:])
+        else:
+            u = u.movedim(in_dims[3], 0).movedim(1, 0)  # time stays first
+        missing = start.dim() + 1 - u.dim()  # axes of a state that an input was broadcast to
+        u = u.reshape(*u.shape[:2], *[1] * missing, *u.shape[2:]) if missing > 0 else u
+        return _Implicit.apply(run, step, start, u, *parameters), 1
+
+    @staticmethod
+    def jvp(ctx, _run, _step, dx0, du, *_):  # pyright: ignore[reportIncompatibleMethodOverride]
+        # torch calls this with forward mode off, which would cut the tangents of an outer jvp; those of this one go
+        with _set_fwd_grad_enabled(True):
+            states, x0, inputs, *_ = (unpack_dual(t).primal for t in ctx.saved_tensors)
+            start = torch.zeros_like(x0) if dx0 is None else dx0
+            if not states.numel():
+                return torch.zeros_like(states)
+            step, before = torch_step(ctx.step), torch.cat([x0[None], states[:-1]])
+            rhs = torch.zeros_like(states)
+            if du is not None:  # v^T df/du is linear in v, and its derivative by v along du is df/du du
+                pull: Any = torch.func.vjp(lambda u: step(before, u), inputs)[1]
+                rhs = torch.func.vjp(lambda v: pull(v)[0], rhs)[1](du)[0]
+            return affine_scan(_all_jacobians(step, before, inputs), rhs, start, structure="dense", workers=1)
+
+    @staticmethod
+    def backward(ctx, g):  # pyright: ignore[reportIncompatibleMethodOverride]
         states, x0, inputs, *parameters = ctx.saved_tensors
         needs = ctx.needs_input_grad[2:]
         if g is None:
             return None, None, *(None for _ in needs)
+        if transforming():  # values cannot be looked at
+            return None, None, *_pulled(torch_step(ctx.step), states, x0, inputs, g), *(None for _ in parameters)
         bad = (~torch.isfinite(states).flatten(1).all(1)).nonzero()
         steps = int(bad[0]) if len(bad) else len(states)
         if bool((g[steps:] != 0).any()):
@@ -132,6 +175,32 @@ class _Implicit(torch.autograd.Function):
         grads = iter([torch.zeros_like(t) if s is None else s for s, t in zip(total, targets)])
         rest = [next(grads) if need else None for need in needs[1:]]
         return None, None, carry if needs[0] else None, *rest
+
+
+def transforming() -> bool:
+    """Whether a torch.func transform is active."""
+    functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]  (torch has no public name)
+    return functorch.maybe_current_level() is not None
+
+
+def _all_jacobians(step: Callable, before: Tensor, u: Tensor) -> Tensor:
+    """J_t as matrices, (T, ..., n, n), by operations that transforms can follow: row k from copy k of the batch."""
+    n = before.shape[-1]
+    pull: Any = torch.func.vjp(lambda x: step(x, u.expand(n, *u.shape)), before.expand(n, *before.shape))[1]
+    rows = torch.eye(n, dtype=before.dtype).reshape(n, *[1] * (before.dim() - 1), n).expand(n, *before.shape)
+    return pull(rows)[0].movedim(0, -2)
+
+
+def _pulled(step: Callable, states: Tensor, x0: Tensor, inputs: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients by x0 and inputs, without a look at any value: memory O(T n^2)."""
+    if not states.numel():
+        return torch.zeros_like(x0), torch.zeros_like(inputs)
+    before = torch.cat([x0[None], states[:-1]])
+    JT = _all_jacobians(step, before, inputs).mT
+    shifted = torch.cat([JT[1:], torch.zeros_like(JT[:1])])
+    adjoint = affine_scan(shifted, g, structure="dense", reverse=True, workers=1)
+    by_state, by_input = torch.func.vjp(step, before, inputs)[1](adjoint)
+    return by_state[0], by_input
 
 
 def _jacobians(given: Any, step: Callable, before: Tensor, u: Tensor, graph: bool) -> Tensor:

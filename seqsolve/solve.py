@@ -17,6 +17,7 @@ from .methods import METHODS
 from .model import truncated
 from .recurrence import Recurrence, StepRecurrence, as_recurrence
 from .results import HISTORY, Certificate, Solution, Status, no_history
+from .transforms import solve_transformed, under_transform
 
 _ON_FAIL = ("sequential", "raise", "return")
 
@@ -85,7 +86,9 @@ def solve(
     Solution
         ``states`` (T, ..., n), ``certificate.ok`` (False for chaos, NaN, unmet tolerance), ``history``, ``explain()``.
         With gradients enabled the states carry the implicit gradient to x0, inputs and all parameters of the step: one
-        reversed affine scan with the exact Jacobians, whatever the method; twice differentiable.
+        reversed affine scan with the exact Jacobians, whatever the method; twice differentiable. torch.func transforms
+        (vmap, jvp, grad, jacfwd, jacrev, hessian) by x0 and inputs work; by tensors that the step itself holds too, but
+        then torch hides all values and the steps run in order, uncertified.
 
     Raises
     ------
@@ -127,6 +130,12 @@ def solve(
     if tol is not None and not 0 < tol < 1:
         raise ValueError(f"tol={tol} must lie between 0 and 1: it is relative to the largest state")
     damping = _checked_damping(damping, method)
+    if under_transform(step, x0, inputs):
+        options = {
+            "method": method, "linearization": linearization, "matrix": matrix, "window": window, "damping": damping,
+            "guess": guess, "tol": tol, "max_sweeps": max_sweeps, "model_sweeps": model_sweeps, "on_fail": on_fail,
+        }  # fmt: skip
+        return solve_transformed(solve, step, x0, inputs, options)
     clock = time.perf_counter()
     problem = as_recurrence(step, x0, inputs)
     problem.structure = as_structure(linearization, problem.x0.shape[-1])

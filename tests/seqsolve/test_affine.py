@@ -62,6 +62,7 @@ def test_transforms_compose(structure, rng):
         torch.testing.assert_close(jacfwd(f, i)(A, b, h0), jacrev(f, i)(A, b, h0))
         outer = hessian(f, i)(A, b, h0)
         torch.testing.assert_close(outer, jacrev(jacrev(f, i), i)(A, b, h0))
+        torch.testing.assert_close(outer, jacfwd(jacfwd(f, i), i)(A, b, h0))
     tangent = jvp(lambda b: f(A, b, h0), (b,), (torch.ones_like(b),))[1]
     torch.testing.assert_close(tangent, grad(f, 1)(A, b, h0).sum())
     per_sample = vmap(grad(f, 1), (None, 0, None))(A, torch.stack([b, 2 * b]), h0)
