@@ -75,6 +75,9 @@ fuzz: $(STAMP)
 mutate: $(STAMP)
 	"$(BIN)/python" tests/mutants.py lowrank/selection/lu.py --tests tests/lowrank/test_selection_pivoting.py
 	"$(BIN)/python" tests/mutants.py lowrank/certificate.py --tests tests/lowrank/test_certificate.py
+	"$(BIN)/python" tests/mutants.py lowrank/coefficients.py --tests tests/lowrank/test_coefficients.py
+	"$(BIN)/python" tests/mutants.py lowrank/selection/osinsky.py --tests tests/lowrank/test_osinsky.py
+	"$(BIN)/python" tests/mutants.py lowrank/tolerance.py --tests tests/lowrank/test_tolerance.py --limit 40
 
 docs: $(STAMP)
 	$(INSTALL) --editable ".[test,tour,dask,docs]"

@@ -111,7 +111,8 @@ def snn(m, n, *, terms=None, head=10, jump=2.0, density=0.025, rng=None, dtype=n
 
     References
     ----------
-    Sorensen and Embree (2016), A DEIM induced CUR factorization, doi 10.1137/140978430, example 1.
+    Sorensen and Embree (2016), A DEIM induced CUR factorization, doi 10.1137/140978430, arXiv 1407.5516 (its
+    first numerical example).
 
     Examples
     --------

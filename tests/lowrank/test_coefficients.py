@@ -82,3 +82,71 @@ def test_single_precision_keeps_columns_that_it_resolves(rng):
     f, g = (lr.column_id(B, rank=k, selection="lu", rng=7) for B in (A.astype(np.float32), A))
     assert f.rank == k
     assert np.linalg.norm(A - f.to_dense()) <= 1.08 * np.linalg.norm(A - g.to_dense())
+
+
+def test_what_rounding_leaves():
+    assert coef.rounding(100, np.float64) == coef.rounding(100, np.complex128) == 100 * np.finfo(np.float64).eps
+    assert coef.rounding(100, np.float32) == coef.rounding(100, np.complex64) == 40 * np.finfo(np.float32).eps
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("wide", [False, True])
+def test_independent_columns_are_told_by_the_longest_one(rng, dtype, wide):
+    """A further column counts from `cut` of the longest one on, wherever that stands; its own length says nothing."""
+    m = 6 if wide else 100
+    eps, k = float(np.finfo(dtype).eps), 8 if wide else 4
+    cut = {"d": 4 * max(m, k) * eps, "D": 4 * max(m, k) * eps}.get(np.dtype(dtype).char, 4 * max(m, k) ** 0.5 * eps)
+    Q = np.linalg.qr(draw(rng, (m, 6), dtype))[0]
+    for longest in (1.0, 1e8, 1e-8):
+        for slip, count in ((3 * cut, 4), (cut / 3, 3)):
+            C = np.stack([Q[:, 0], Q[:, 1], Q[:, 2], Q[:, 1] + dtype(slip) * Q[:, 3]], axis=1) * dtype(longest)
+            if wide:
+                C = np.hstack([C, C])
+            kept, P, R = coef.independent(C.astype(dtype))
+            assert len(kept) == count
+            assert {0, 2} <= set(kept % 4)
+            assert np.all(np.diff(kept) > 0)
+            np.testing.assert_allclose(P @ R, C[:, kept], atol=30 * eps * longest)
+            np.testing.assert_allclose(P.conj().T @ P, np.eye(count), atol=30 * eps)
+            assert not np.tril(R, -1).any()
+    short = np.stack([Q[:, 0], dtype(1e-30) * Q[:, 1]], axis=1)  # resolved beside itself, nothing beside the other
+    assert coef.independent(short)[0].tolist() == [0]
+    assert coef.independent(short[:, ::-1])[0].tolist() == [1]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.complex64])
+def test_no_column_and_nothing_but_zeros(dtype):
+    for C in (np.zeros((9, 0), dtype), np.zeros((9, 3), dtype), np.zeros((3, 9), dtype)):
+        kept, Q, R = coef.independent(C)
+        assert (kept.shape, Q.shape, R.shape) == ((0,), (len(C), 0), (0, 0))
+        assert coef.solve(Q, R, np.ones((len(C), 5), dtype), workers=1).shape == (0, 5)
+    Q, R = coef.orthogonal(np.eye(4, 2, dtype=dtype))
+    assert coef.solve(Q, R, np.ones((4, 0), dtype), workers=1).shape == (2, 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_coefficients_in_strips_are_those_of_least_squares(rng, dtype):
+    C, B = draw(rng, (40, 6), dtype), draw(rng, (40, 1100), dtype)
+    before = C.copy()
+    Q, R = coef.orthogonal(C)
+    Z = coef.solve(Q, R, B, workers=1)
+    np.testing.assert_array_equal(C, before)
+    np.testing.assert_allclose(Z, np.linalg.lstsq(C, B, rcond=None)[0], atol=100 * np.finfo(dtype).eps)
+    np.testing.assert_array_equal(Z, coef.solve(Q, R, B, workers=3))
+    assert Z.dtype == dtype
+
+
+@pytest.mark.parametrize("gap, dense", [(1e-2, False), (1e-6, True)])
+def test_which_columns_the_gram_matrix_is_trusted_with(rng, monkeypatch, gap, dense):
+    """Condition 1e4 of unit columns is its square root of 1e-8; scaling the columns changes nothing."""
+    A = draw(rng, (900, 30), np.float64) * (rng.random((900, 30)) < 0.05)
+    A[:, 1] = A[:, 0] + gap * A[:, 1]
+    A[:, :5] *= [1e-9, 1, 1e9, 1, 1]
+    calls, exact = [], coef.exact
+    monkeypatch.setattr(coef, "exact", lambda *a, **o: calls.append(1) or exact(*a, **o))
+    C, S = sp.csc_array(A[:, :5]), draw(rng, (60, 900), np.float64)
+    Z = coef.normal(C, S @ A[:, :5], as_operand(sp.csr_array(A)))
+    assert bool(calls) == dense
+    scale = np.linalg.norm(A[:, :5], axis=0)
+    best = np.linalg.norm(A - A[:, :5] / scale @ np.linalg.lstsq(A[:, :5] / scale, A, rcond=None)[0])
+    assert np.linalg.norm(A - A[:, :5] @ Z) <= best * (1 + 1e-6) + 1e-6 * np.linalg.norm(A[:, 5:])
