@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from .report import Status as Status
     from .storage import from_bytes as from_bytes
     from .streaming import CompressedWriter as CompressedWriter
+    from .tensors import TensorReport as TensorReport
+    from .tensors import compress_tensors as compress_tensors
+    from .tensors import decompress_tensors as decompress_tensors
+    from .tensors import tensor_reports as tensor_reports
 
 __version__ = "0.1.0"
 
@@ -45,13 +49,17 @@ _EXPORTS = {
     "ModelMismatchError": "errors",
     "NotOurDataError": "errors",
     "Status": "report",
+    "TensorReport": "tensors",
     "TruncatedDataError": "errors",
     "UnknownVersionError": "errors",
     "compress": "coding",
+    "compress_tensors": "tensors",
     "decompress": "coding",
+    "decompress_tensors": "tensors",
     "fit": "fitting",
     "from_bytes": "storage",
     "gallery": "gallery",
+    "tensor_reports": "tensors",
 }
 __all__ = [
     "ChecksumError",
@@ -67,12 +75,16 @@ __all__ = [
     "ModelMismatchError",
     "NotOurDataError",
     "Status",
+    "TensorReport",
     "TruncatedDataError",
     "UnknownVersionError",
     "compress",
+    "compress_tensors",
     "decompress",
+    "decompress_tensors",
     "fit",
     "from_bytes",
     "gallery",
+    "tensor_reports",
 ]
 __getattr__, __dir__ = attach(__name__, _EXPORTS)

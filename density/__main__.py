@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +50,18 @@ def _parser() -> argparse.ArgumentParser:
     compress = commands.add_parser("compress", help="compress an array; integers exactly, floats with --step")
     compress.add_argument("--step", type=float, help="distance of the levels of floats; decoded within half of it")
     compress.add_argument("--lossless", action="store_true", help="keep every bit of floats")
-    decompress = commands.add_parser("decompress", help="the array back, as .npy")
+    compress.add_argument("--axis", type=int, help="a table for each index of this axis")
+    decompress = commands.add_parser("decompress", help="the array back, as .npy; several as .npz")
+    for command in (compress, decompress):
+        command.add_argument("--workers", type=int, help="threads, default all cores")
+        command.add_argument("--progress", action="store_true", help="a bar on stderr")
     info = commands.add_parser("info", help="say what FILE holds: an array, a stored density or a compressed array")
     for command in (fit, compress, decompress, info):
         command.add_argument(
-            "file", type=Path, metavar="FILE", help=".npy, .npz or .csv; or what fit and compress wrote"
+            "file",
+            type=Path,
+            metavar="FILE",
+            help=".npy, .npz, .csv; .safetensors to compress; or what was written",
         )
         command.add_argument("--json", action="store_true", help="print one JSON object")
         command.add_argument("-o", "--output", type=Path, help="where to write")
@@ -124,29 +132,60 @@ def _facts(p) -> dict:
 
 
 def _compress(given) -> dict:
-    from . import compress
+    from . import compress, compress_tensors
+    from .shell import summary
 
-    x = _load(given.file, given.key)
-    if x.dtype.kind != "f" and (given.step is not None or given.lossless):
-        raise _MisuseError(f"{given.file} holds {x.dtype}, which is coded exactly; leave --step and --lossless out")
-    if x.dtype.kind == "f" and (given.step is None) != given.lossless:
-        raise _MisuseError(f"{given.file} holds {x.dtype}: pass either --step or --lossless")
-    blob = compress(x, step=given.step, lossless=given.lossless)
     target = given.output or given.file.with_suffix(given.file.suffix + ".tdnz")
+    start = time.perf_counter()
+    if given.key is None and (tensors := _load_several(given.file)) is not None:
+        floats = [name for name, x in tensors.items() if x.dtype.kind == "f"]
+        if floats and (given.step is None) != given.lossless:
+            raise _MisuseError(f"{given.file} holds floats ({floats[0]!r}): pass either --step or --lossless")
+        blob = compress_tensors(tensors, step=given.step, lossless=given.lossless, workers=given.workers)
+        arrays = list(tensors.values())
+    else:
+        x = _load(given.file, given.key)
+        if x.dtype.kind != "f" and (given.step is not None or given.lossless):
+            raise _MisuseError(f"{given.file} holds {x.dtype}, which is coded exactly; leave --step and --lossless out")
+        if x.dtype.kind == "f" and (given.step is None) != given.lossless:
+            raise _MisuseError(f"{given.file} holds {x.dtype}: pass either --step or --lossless")
+        options = {"step": given.step, "lossless": given.lossless, "axis": given.axis, "workers": given.workers}
+        blob = compress(x, progress=given.progress, **options)
+        arrays = [x]
+    seconds = time.perf_counter() - start
     target.write_bytes(blob)
-    share = len(blob) / x.nbytes if x.nbytes else None
-    return {"written": str(target), "bytes": len(blob), "bytes_before": x.nbytes, "share": share}
+    report = {"written": str(target), "bytes": len(blob), "bytes_before": sum(x.nbytes for x in arrays)}
+    return report | summary(arrays, len(blob), given.step) | {"seconds": round(seconds, 3)}
 
 
 def _decompress(given) -> dict:
-    from . import decompress
+    from . import decompress, decompress_tensors
 
-    x = decompress(given.file.read_bytes())
+    data = given.file.read_bytes()
     stem = given.file.with_suffix("") if given.file.suffix == ".tdnz" else given.file
+    if data[:4] == b"TDNT":
+        tensors = decompress_tensors(data, workers=given.workers)
+        target = given.output or stem.with_suffix(".decoded.npz")
+        with target.open("wb") as file:
+            np.savez(file, allow_pickle=False, **tensors)
+        return {"written": str(target), "tensors": len(tensors), "bytes": sum(x.nbytes for x in tensors.values())}
+    x = decompress(data, progress=given.progress, workers=given.workers)
     target = given.output or stem.with_suffix(".decoded.npy")
     with target.open("wb") as file:
         np.save(file, x, allow_pickle=False)
     return {"written": str(target), "dtype": str(x.dtype), "shape": list(x.shape), "bytes": x.nbytes}
+
+
+def _load_several(path: Path) -> dict[str, np.ndarray] | None:
+    """All arrays of a .safetensors, or of a .npz with more than one; else None."""
+    if path.suffix.lower() == ".safetensors":
+        from safetensors.numpy import load_file
+
+        return load_file(path)
+    if path.suffix.lower() == ".npz":
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays) if len(arrays.files) > 1 else None
+    return None
 
 
 def _info(given) -> dict:
@@ -163,10 +202,9 @@ def _info(given) -> dict:
         from . import from_bytes
 
         return {"kind": "stored density", "bytes": len(data)} | _facts(from_bytes(data))
-    from . import decompress
+    from .shell import describe
 
-    x = decompress(data)
-    return {"kind": "compressed array", "bytes": len(data), "dtype": str(x.dtype), "shape": list(x.shape)}
+    return describe(data)
 
 
 _COMMANDS = {"fit": _fit, "compress": _compress, "decompress": _decompress, "info": _info}

@@ -1,5 +1,6 @@
 """Arrays to bytes and back, exactly, at the size of their entropy."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from operator import index as as_integer
 
@@ -13,6 +14,7 @@ from .container_v0 import decompress_v0
 from .counting import count_values
 from .errors import CorruptDataError, LimitExceededError
 from .integers import INTEGERS, PATTERNS, STEPS
+from .progress import reporting
 from .rans import FrequencyTables
 from .tables import Table, choose
 
@@ -22,7 +24,15 @@ _MOST_CHANNELS = 1 << 14
 
 
 def compress(
-    x, step=None, *, lossless: bool = False, model=None, axis: int | None = None, chunk: int = CHUNK, workers=None
+    x,
+    step=None,
+    *,
+    lossless: bool = False,
+    model=None,
+    axis: int | None = None,
+    chunk: int = CHUNK,
+    workers=None,
+    progress: bool | Callable[[int, int], None] = False,
 ) -> bytes:
     """Compress an array to about its empirical entropy, ``n H = -sum_i c_i log2(c_i / n)`` bits.
 
@@ -36,6 +46,7 @@ def compress(
     axis : one table for each index of this axis (at most 16384) instead of one for all.
     chunk : elements coded together, at most 2^28; chunks have checksums of their own and are decoded alone.
     workers : threads over chunks, None for all cores; the bytes do not depend on it.
+    progress : True for a bar on stderr, or a function of (elements done, all).
 
     Returns
     -------
@@ -81,11 +92,15 @@ def compress(
         found = [m.tables for m in models]
         tables = found[0] if len(found) == 1 else FrequencyTables.stack(found)
 
-    def code(i: int) -> tuple[Record, list[bytes]]:
-        contexts = contexts_of(header, i * chunk, parts[i].values.size)
-        return encode_chunk(parts[i], tables, contexts, i, 0)
+    with reporting(progress, len(flat), "value") as advance:
 
-    coded = thread_map(code, range(len(parts)), workers)
+        def code(i: int) -> tuple[Record, list[bytes]]:
+            contexts = contexts_of(header, i * chunk, parts[i].values.size)
+            found = encode_chunk(parts[i], tables, contexts, i, 0)
+            advance(found[0].count)
+            return found
+
+        coded = thread_map(code, range(len(parts)), workers)
     payload = model_payload(models)
     if sum(record.size for record, _ in coded) + len(payload) >= flat.nbytes:  # noise, or too little for a table
         coded = [encode_chunk(part, None, None, i, 0) for i, part in enumerate(parts)]
@@ -95,7 +110,14 @@ def compress(
     return _joined(header, [*pieces, *coded])
 
 
-def decompress(blob, index=None, *, max_bytes: int | None = None, workers=None) -> np.ndarray:
+def decompress(
+    blob,
+    index=None,
+    *,
+    max_bytes: int | None = None,
+    workers=None,
+    progress: bool | Callable[[int, int], None] = False,
+) -> np.ndarray:
     """The array that `compress` took (floats with a step: within step / 2 of it), or a part of it.
 
     Parameters
@@ -105,6 +127,7 @@ def decompress(blob, index=None, *, max_bytes: int | None = None, workers=None) 
         head of a tuple. Only the chunks that hold these rows are read. None: all of it.
     max_bytes : refuse headers that ask for more; None for 1 GiB or 1024 times len(blob), whichever is more.
     workers : threads over chunks, None for all cores; the array does not depend on it.
+    progress : True for a bar on stderr, or a function of (elements done, all).
 
     Raises
     ------
@@ -129,14 +152,14 @@ def decompress(blob, index=None, *, max_bytes: int | None = None, workers=None) 
     header, models, chunks = parse(view)
     if index is None:
         check_limit(header, header.size, limit)
-        flat = _read(view, header, models, chunks, 0, header.size, workers)
+        flat = _read(view, header, models, chunks, 0, header.size, workers, progress)
         return shaped(flat, header, header.shape)
     first, rest = split_index(index, header.shape)
     rows = range(*first.indices(header.shape[0]))
     low, high = (min(rows), max(rows) + 1) if rows else (0, 0)
     inner = header.size // header.shape[0] if header.shape[0] else 0
     check_limit(header, (high - low) * inner, limit)
-    flat = _read(view, header, models, chunks, low * inner, high * inner, workers)
+    flat = _read(view, header, models, chunks, low * inner, high * inner, workers, progress)
     near = shaped(flat, header, (high - low, *header.shape[1:]))
     picked = near[[row - low for row in rows]] if rows.step < 0 else near[:: rows.step]
     return picked[rest]
@@ -272,7 +295,7 @@ def _joined(header: Header, records) -> bytes:
     return b"".join([head, *(piece for record, payload in records for piece in (record.to_bytes(seal), *payload))])
 
 
-def _read(view: memoryview, header: Header, models, chunks, low: int, high: int, workers: int) -> np.ndarray:
+def _read(view: memoryview, header: Header, models, chunks, low: int, high: int, workers: int, progress) -> np.ndarray:
     """Elements low .. high - 1, of native byte order."""
     wanted = chunks[low // header.chunk : -(-high // header.chunk)] if high > low else []
     tables: dict[int, FrequencyTables] = {}
@@ -282,13 +305,16 @@ def _read(view: memoryview, header: Header, models, chunks, low: int, high: int,
         record = models[number]
         tables[number] = read_model(record, bytes(view[record.at : record.at + record.size]))
 
-    def part(record: Record) -> np.ndarray:
-        payload = view[record.at : record.at + record.size]
-        found = decode_chunk(header, record, payload, tables.get(record.model))
-        start = record.number * header.chunk
-        return found[max(0, low - start) : high - start]
+    with reporting(progress, sum(record.count for record in wanted), "value") as advance:
 
-    parts = thread_map(part, wanted, workers)
+        def part(record: Record) -> np.ndarray:
+            payload = view[record.at : record.at + record.size]
+            found = decode_chunk(header, record, payload, tables.get(record.model))
+            advance(record.count)
+            start = record.number * header.chunk
+            return found[max(0, low - start) : high - start]
+
+        parts = thread_map(part, wanted, workers)
     if len(parts) == 1:
         return parts[0]
     return np.concatenate(parts) if parts else np.zeros(0, header.dtype.newbyteorder("="))

@@ -12,10 +12,13 @@ compressed again; the reader never returns from a file what `decompress` refuses
 
 import argparse
 import io
+import os
 import struct
 import sys
 import time
 import zlib
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +157,7 @@ def main() -> int:
     parser.add_argument("--engine", choices=("mutate", "atheris", "best"), default="mutate")
     parser.add_argument("--executions", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--processes", type=int, default=1, help="0: one a core; each has a seed of its own")
     options, rest = parser.parse_known_args()
     if options.engine != "mutate":
         try:
@@ -165,7 +169,14 @@ def main() -> int:
             with_atheris([*(rest or [str(CORPUS)]), f"-runs={options.executions}"])
             return 0
     start = time.perf_counter()
-    found = mutate(options.executions, options.seed)
+    processes = options.processes or os.cpu_count() or 1
+    if processes == 1:
+        found = mutate(options.executions, options.seed)
+    else:
+        shares = [options.executions // processes] * processes
+        with ProcessPoolExecutor(processes) as pool:
+            endings = list(pool.map(mutate, shares, range(options.seed, options.seed + processes)))
+        found = dict(sum(map(Counter, endings), Counter()))
     print(f"{options.executions:,} executions in {time.perf_counter() - start:.0f} s: {found}")
     return 0
 

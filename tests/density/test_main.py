@@ -79,6 +79,35 @@ def test_compress_and_decompress(files, capsys, name, options, error):
     assert np.abs(y - x).max() <= error * (1 + 1e-12)
 
 
+def test_compress_says_what_it_reached(files, capsys):
+    _, out = run(capsys, "compress", files / "ints.npy", "--json", "--progress", "--workers", "2")
+    report = json.loads(out.out)
+    assert "value" in out.err
+    assert report["bits_per_value"] == 8 * report["bytes"] / 2000
+    assert 4 < report["entropy_bits"] < np.log2(18)
+    assert report["lzma_over_ours"] > 0.9
+    assert "bits a value, empirical entropy" in report["summary"]
+    _, out = run(capsys, "compress", files / "x.npy", "--step", "0.01")
+    assert "zlib 1." in out.out
+    assert run(capsys, "info", files / "x.npy.tdnz", "--json")[0] == 0
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_several_arrays_become_one_file(files, capsys, suffix):
+    path = files / f"xy.{suffix}"
+    x = np.load(files / "x.npy")
+    if suffix == "safetensors":
+        pytest.importorskip("safetensors.numpy").save_file({"x": x, "y": x[:50]}, path)
+    code, out = run(capsys, "compress", path, "--step", "0.01", "-o", files / "xy.tdnz")
+    assert code == 0
+    _, out = run(capsys, "info", files / "xy.tdnz")
+    assert "step 0.01" in out.out
+    assert run(capsys, "decompress", files / "xy.tdnz", "-o", files / "back.npz")[0] == 0
+    back = np.load(files / "back.npz")
+    assert np.abs(back["x"] - x).max() <= 0.005
+    assert len(back["y"]) == 50
+
+
 def test_info_of_an_array(files, capsys):
     _, out = run(capsys, "info", files / "ints.npy", "--json")
     x = np.load(files / "ints.npy")
@@ -95,6 +124,7 @@ MISUSE = [
     (["fit", "x.npy", "--order", "many"], "neither auto nor an integer"),
     (["fit", "x.npy", "--map", "gauss"], "--map gauss is not known"),
     (["compress", "x.npy"], "pass either --step or --lossless"),
+    (["compress", "xy.npz"], "pass either --step or --lossless"),
     (["compress", "x.npy", "--step", "1", "--lossless"], "pass either --step or --lossless"),
     (["compress", "ints.npy", "--step", "1"], "leave --step and --lossless out"),
     (["fit", "x.npy", "-o", "nowhere/x.tden"], "there is no folder"),
