@@ -70,6 +70,7 @@ endif
 fuzz: $(STAMP)
 	HYPOTHESIS_PROFILE=nightly "$(BIN)/python" -m pytest -m hypothesis $(TESTS)
 	"$(BIN)/python" tests/density/fuzz_rans.py --executions 2000000
+	"$(BIN)/python" tests/density/fuzz_container.py --executions 50000000 --processes 0
 	"$(BIN)/python" tests/seqsolve/fuzz_solve.py --cases 10000
 
 mutate: $(STAMP)

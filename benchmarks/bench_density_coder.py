@@ -4,15 +4,18 @@ The error of a coder is what it spends above the cross-entropy of its table, as 
 model is its rate before any training, bits a value.
 """
 
+import importlib.util
 import zlib
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import peers
 from benchmarks.ratios import Race, all_threads, race
+from density import compress, compress_tensors, decompress, gallery
 from density.checksum import crc32c
 from density.rans import FrequencyTables, decode_chunks, encode_chunks, integer_frequencies
 
@@ -68,6 +71,102 @@ def checksum_race(size: int) -> Race:
     data = np.random.default_rng(SEED).bytes(size)
     contenders = {"density crc32c": lambda: crc32c(data), "zlib crc32": lambda: zlib.crc32(data)}
     return race(f"checksum of {size:,} bytes", contenders)
+
+
+def sources(count: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Integers to compress: known densities in unit bins, residuals of a photograph, weights of a network."""
+    rng = np.random.default_rng(SEED)
+    yield "Laplace, scale 20", np.rint(20 * rng.laplace(size=count)).astype(np.int32)
+    yield "25-mode mixture", np.rint(gallery.gmm25().ppf(rng.random(count))).astype(np.int32)
+    yield "t3, scale 10", np.rint(10 * rng.standard_t(3, count)).astype(np.int32)
+    yield "Cauchy", np.clip(np.rint(rng.standard_cauchy(count)), -(2**31), 2**31 - 1).astype(np.int32)
+    if peers.load("sklearn") is not None:
+        yield "photo residuals", gallery.photo_residuals().ravel()
+
+
+def empirical_bytes(x: np.ndarray) -> float:
+    """n times the empirical entropy: what no coder of independent symbols beats without being told the counts."""
+    counts = np.unique(x, return_counts=True)[1]
+    return float(counts @ np.log2(x.size / counts)) / 8
+
+
+def container_race(job: str, name: str, x: np.ndarray, threads: int) -> Race:
+    """`compress` and `decompress` with everything round the coder, beside general compressors on the same integers."""
+    import lzma
+
+    ideal, raw = empirical_bytes(x), np.ascontiguousarray(x).tobytes()
+    pairs: dict[str, tuple[Any, Any]] = {
+        "density": (lambda: compress(x), decompress),
+        "zlib 6": (lambda: zlib.compress(raw, 6), zlib.decompress),
+        "lzma 6": (lambda: lzma.compress(raw), lzma.decompress),
+    }
+    absent = {}
+    zstandard = peers.load("zstandard")
+    if zstandard is None:
+        absent["zstandard 12"] = peers.why_absent("zstandard")
+    else:
+        pairs["zstandard 12"] = (
+            lambda: zstandard.ZstdCompressor(level=12).compress(raw),
+            lambda data: zstandard.ZstdDecompressor().decompress(data),
+        )
+    if name == "photo residuals" and peers.load("PIL") is not None:
+        pairs["PNG of the photo"] = (_png, _unpng)
+    packed = {who: pack() for who, (pack, _) in pairs.items()}
+    excess = {who: len(data) / ideal - 1 for who, data in packed.items()}
+    error = {who: (lambda _, value=value: value) for who, value in excess.items()}
+    if job == ENCODE:
+        contenders = {who: pack for who, (pack, _) in pairs.items()}
+    else:
+        contenders = {who: lambda unpack=unpack, data=packed[who]: unpack(data) for who, (_, unpack) in pairs.items()}
+    what = "compress" if job == ENCODE else "decompress"
+    return race(f"{what}: {name}, {x.size:,} integers", contenders, threads=threads, error=error, absent=absent)
+
+
+def _png() -> bytes:
+    import io
+
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(gallery.photo()).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def _unpng(data: bytes) -> np.ndarray:
+    import io
+
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def weights_path() -> Path | None:
+    """Where g2p_en keeps its weights; the package itself is not imported, for it wants a corpus."""
+    found = importlib.util.find_spec("g2p_en")
+    return None if found is None or found.origin is None else Path(found.origin).parent / "checkpoint20.npz"
+
+
+def weights_race(path: Path) -> Race:
+    """Weights of g2p_en, in steps of sigma / 8 a tensor; the peers are given the same levels as int16, or int8."""
+    import lzma
+
+    with np.load(path) as stored:
+        weights = {name: x for name, x in stored.items() if x.dtype.kind == "f"}
+    steps = {name: float(x.std()) / 8 for name, x in weights.items()}
+    levels = [np.rint(x / steps[name]).astype(np.int64) for name, x in weights.items()]
+    raw = b"".join(k.astype(np.int8 if np.abs(k).max() < 128 else np.int16).tobytes() for k in levels)
+    ideal = sum(empirical_bytes(k.ravel()) for k in levels)
+    contenders: dict[str, Any] = {
+        "density": lambda: compress_tensors(weights, steps),
+        "zlib 6": lambda: zlib.compress(raw, 6),
+        "lzma 6": lambda: lzma.compress(raw),
+    }
+    zstandard = peers.load("zstandard")
+    if zstandard is not None:
+        contenders["zstandard 12"] = lambda: zstandard.ZstdCompressor(level=12).compress(raw)
+    count = sum(x.size for x in weights.values())
+    name = f"compress: {count:,} weights of g2p_en in {len(weights)} tensors"
+    return race(name, contenders, error=lambda data: len(data) / ideal - 1)  # type: ignore[arg-type]
 
 
 def deep_factorized(channels: int):
@@ -141,7 +240,13 @@ def races(quick: bool) -> Iterator[Race]:
     for threads in sorted({1, all_threads()}):
         for job in (DECODE, ENCODE):
             yield coder_race(job, 2**19 if quick else 2**23, 30.0, threads)
+        for name, x in sources(2**18 if quick else 10**6):
+            for job in (DECODE, ENCODE):
+                yield container_race(job, name, x, threads)
         yield module_race(2 if quick else 16, 192, 16, threads)
+    path = weights_path()
+    if path is not None:
+        yield weights_race(path)
     yield checksum_race(2**20 if quick else 2**24)
 
 
@@ -169,6 +274,29 @@ class Coder:
     def track_excess(self, results) -> float:
         """What we spend above the cross-entropy, as a fraction."""
         return results[ENCODE, 1].error["density"]
+
+
+class Container:
+    """`compress` and `decompress` of a million Laplace integers beside general compressors."""
+
+    timeout = 600
+
+    def setup_cache(self):
+        """Both ways, one thread."""
+        name, x = next(sources(10**6))
+        return {job: container_race(job, name, x, 1) for job in (DECODE, ENCODE)}
+
+    def track_excess(self, results) -> float:
+        """Bytes above n times the empirical entropy, as a fraction; the target is 2e-4 and 256 bytes."""
+        return results[ENCODE].error["density"]
+
+    def track_ratio_decompress_zstandard(self, results) -> float:
+        """Our time over zstandard's."""
+        return _ratio(results[DECODE], "density", "zstandard 12")
+
+    def track_ratio_compress_zstandard(self, results) -> float:
+        """Our time over zstandard's, level 12."""
+        return _ratio(results[ENCODE], "density", "zstandard 12")
 
 
 class EntropyModel:

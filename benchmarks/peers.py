@@ -14,6 +14,8 @@ DISTRIBUTIONS = {
     "jax": "jax",
     "KDEpy": "KDEpy",
     "constriction": "constriction",
+    "zstandard": "zstandard",
+    "PIL": "pillow",
 }
 
 
