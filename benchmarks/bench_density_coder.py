@@ -77,7 +77,7 @@ def sources(count: int) -> Iterator[tuple[str, np.ndarray]]:
     """Integers to compress: known densities in unit bins, residuals of a photograph, weights of a network."""
     rng = np.random.default_rng(SEED)
     yield "Laplace, scale 20", np.rint(20 * rng.laplace(size=count)).astype(np.int32)
-    yield "25-mode mixture", np.rint(gallery.gmm25().ppf(rng.random(count))).astype(np.int32)
+    yield "25-mode mixture, times 1000", np.rint(1000 * gallery.gmm25().ppf(rng.random(count))).astype(np.int32)
     yield "t3, scale 10", np.rint(10 * rng.standard_t(3, count)).astype(np.int32)
     yield "Cauchy", np.clip(np.rint(rng.standard_cauchy(count)), -(2**31), 2**31 - 1).astype(np.int32)
     if peers.load("sklearn") is not None:
