@@ -7,6 +7,7 @@ from ._threads import blas_threads, thread_map
 
 BLOCK = 64  # workspace that LAPACK needs a column to run blocked; scipy's default makes QR five times slower
 HIGH = 2048  # rows preconditioned at a time
+LOST = 1e-3  # share of the error of C^+ A, at right angles to it, that rounding may add
 SAFE = 1e-8  # reciprocal condition of a Gram matrix that may be solved with
 STRIP = 512  # columns a thread solves at a time; fixed, so that the number of threads changes no bit
 
@@ -93,6 +94,36 @@ def exact(C: np.ndarray, SC: np.ndarray, operand, *, workers: int) -> np.ndarray
         if info:
             raise np.linalg.LinAlgError("the sketch does not embed the chosen columns; take another rng")
         return np.ascontiguousarray(trsm(1.0, T, potrs(L, right, lower=True)[0]))
+
+
+def direct(C: np.ndarray, J: np.ndarray, sketch, operand, rng, *, workers: int) -> np.ndarray | None:
+    """``C^+ A`` for C = A[:, J] from the one product ``C^* A``, whose columns J are the Gram matrix of C; or None.
+
+    Normal equations add ``eps cond(C) ||A||`` to the residual, at right angles to it (Higham 2002, Accuracy and
+    stability of numerical algorithms, doi 10.1137/1.9780898718027, section 20.4). None is the answer where that is more
+    than `LOST` of the residual, by what the sketch says of both: leave such columns to `exact`.
+
+    Floor: 2 m n k flops of GEMM and 2 n k^2 of TRSM; C is not touched again.
+    """
+    Y, n = sketch.Y, operand.shape[1]
+    (trcon,) = get_lapack_funcs(("trcon",), (Y,))
+    with blas_threads(1):
+        Q, T = orthogonal(Y[:, J])
+        if not len(J) or not (1 / LOST) * np.finfo(Y.dtype).eps < (rcond := trcon(T)[0]) ** 2:
+            return None
+        some = Y @ rng.standard_normal((n, 4)).astype(np.real(Y).dtype)
+        left = float(np.linalg.norm(some - Q @ (Q.conj().T @ some))) / 2
+    if not np.finfo(Y.dtype).eps / rcond * np.sqrt(sketch.squared_norm) < LOST * left:
+        return None
+    B = operand.rmatmat(C, workers=workers).conj().T
+    with blas_threads(1):
+        G = B[:, J]
+        (potrf,), (trsm,) = get_lapack_funcs(("potrf",), (G,)), get_blas_funcs(("trsm",), (G,))
+        L, info = potrf((G + G.conj().T) / 2, lower=True)
+        if info:
+            return None
+        X = trsm(1.0, L, B.T, side=1, lower=1, trans_a=1)
+        return np.ascontiguousarray(trsm(1.0, L.conj(), X, side=1, lower=1, overwrite_b=1).T)
 
 
 def normal(C, SC: np.ndarray, operand) -> np.ndarray:

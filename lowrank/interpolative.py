@@ -340,7 +340,9 @@ def _exactly(start: FirstPass, C, J: np.ndarray, workers: int) -> np.ndarray:
     """``C^+ A`` by a second pass, with an identity at J."""
     factor = getattr(start.operand, "factor", 1.0)
     scaled = dense(C if factor == 1.0 else C * C.dtype.type(factor))
-    Z = coef.exact(scaled, start.sketch.Y[:, J], start.operand, workers=workers)
+    Z = coef.direct(scaled, J, start.sketch, start.operand, start.rng, workers=workers)
+    if Z is None:
+        Z = coef.exact(scaled, start.sketch.Y[:, J], start.operand, workers=workers)
     Z[:, J] = np.eye(len(J), dtype=Z.dtype)
     return Z
 

@@ -33,6 +33,7 @@ class Operand:
     counter: Counter
     tile: tuple[int, int] = (1024, 1024)
     in_blocks: ClassVar[bool] = False  # whether passes are long and tell `counter.tick` of their blocks
+    hashed: ClassVar[bool] = False  # whether a few hundred more rows of a sparse sketch cost less than Gaussian probes
     turned: bool = False  # whether this is the transpose of what the user passed, whose positions errors name
 
     @classmethod

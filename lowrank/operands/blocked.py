@@ -37,6 +37,7 @@ class Blocked(Operand):
 
     kind = "blocked array"
     in_blocks = True
+    hashed = True
     reads = "zarr arrays, h5py datasets and other arrays that are read by two-dimensional slices"
 
     def __init__(self, A: Any, counter: Counter | None = None, *, transposed: bool = False, factor: float = 1.0):

@@ -6,6 +6,7 @@ import numpy as np
 
 from lowrank._checks import check_array
 from lowrank._threads import blas_threads, thread_map
+from lowrank.sketching import Sketch, SparseStack
 
 from .base import Counter, Operand
 
@@ -34,6 +35,7 @@ class Dense(Operand):
     """A two-dimensional numpy array; integers and booleans are converted to float64, and the result says so."""
 
     kind = "dense array"
+    hashed = True
     reads = "numpy arrays (float32, float64, complex64, complex128; integers and booleans are converted)"
 
     def __init__(self, A: np.ndarray, counter: Counter | None = None, notes: tuple[str, ...] = ()):
@@ -63,6 +65,11 @@ class Dense(Operand):
             np.copyto(out, self.A[rows, columns])
         else:
             np.copyto(out, self.A[np.ix_(rows, columns)])
+
+    def _sketch(self, S: SparseStack, probes: np.ndarray | None, workers: int) -> Sketch:
+        if probes is None and self.A.flags.c_contiguous:
+            return S.sweep_rows(self.A, workers=workers)
+        return super()._sketch(S, probes, workers)
 
     def _columns(self, J: np.ndarray, workers: int) -> np.ndarray:
         m = self.shape[0]

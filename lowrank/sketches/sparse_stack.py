@@ -8,6 +8,7 @@ from lowrank._threads import blas_threads, thread_map
 
 from .base import Embedding, Fill, Sketch
 
+STRIP = 768  # bytes of a row that a thread works on: the sketch of so many columns stays in L2
 ZETA = 4  # non-zeros in each column of S; 4 x (1/2)^2 = 1 keeps norms, and halving is exact in binary
 
 
@@ -69,10 +70,16 @@ class SparseStack(Embedding):
         order = np.argsort(short, kind="stable")  # stable: members ascend within a bucket
         starts = np.zeros(self.height + 1, dtype=np.int64)
         np.cumsum(np.bincount(flat, minlength=self.height), out=starts[1:])
-        return starts, (order // ZETA).astype(np.int32), self.signs[start:stop].ravel()[order].astype(dtype)
+        return starts, (order // self.rows.shape[1]).astype(np.int32), self.signs[start:stop].ravel()[order].astype(dtype)
 
     def more(self, height: int, rng: np.random.Generator) -> "SparseStack":
         return type(self).draw(height, len(self.rows), rng)
+
+    def beside(self, height: int, rng: np.random.Generator) -> "SparseStack":
+        """This stack with one more hash block of `height` rows and entries of +-1 below it: a second sketch in one pass."""
+        drawn = rng.integers(0, 2 * height, size=(len(self.rows), 1), dtype=np.int32)
+        rows, signs = np.hstack([self.rows, self.height + drawn // 2]), np.hstack([self.signs, 1.0 - 2.0 * (drawn % 2)])
+        return type(self)(rows, signs, self.height + height)
 
     def block(self, start: int, stop: int) -> np.ndarray:
         out = np.zeros((stop - start, len(self.rows)))
@@ -117,3 +124,25 @@ class SparseStack(Embedding):
         with blas_threads(1), np.errstate(over="ignore", invalid="ignore"):  # non-finite sums are judged by the caller
             thread_map(strip, range(0, n, width), workers)
         return Sketch(Y.view(dtype), W.view(dtype), norms.reshape(n, parts).sum(axis=1))
+
+    def sweep_rows(self, A: np.ndarray, *, workers: int) -> Sketch:
+        """As `sweep` without probes, to the last bit, where A stands in memory row after row: nothing is packed."""
+        from lowrank._kernels import sketch_strip
+
+        m, n = A.shape
+        real = A.real.dtype
+        parts = A.dtype.itemsize // real.itemsize
+        wide = parts * n
+        flat, signs = A.view(real).reshape(-1), self.signs.astype(real)
+        Y, norms = np.empty((self.height, wide), real), np.zeros(wide)
+        width = STRIP // real.itemsize
+
+        def strip(j: int) -> None:
+            stop = min(j + width, wide)
+            part = np.zeros((self.height, stop - j), real)
+            sketch_strip(flat, j, wide, m, stop - j, self.rows, signs, part, norms[j:stop])
+            Y[:, j:stop] = part
+
+        with np.errstate(over="ignore", invalid="ignore"):
+            thread_map(strip, range(0, wide, width), workers)
+        return Sketch(Y.view(A.dtype), np.empty((0, n), A.dtype), norms.reshape(n, parts).sum(axis=1))
