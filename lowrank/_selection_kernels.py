@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from ._jit import kernel
 
 FLAGS: Any = {"reassoc", "contract", "nsz"}
@@ -64,28 +66,48 @@ def deflate(E, q, along, gathered):
 
 
 @kernel(fastmath=FLAGS)
-def downdate(E, pivot, along, weight, error):
-    """One step of Osinsky's rule: take the pivot's share out of every column of the residual, and score it anew.
+def advance(V, u, E, pivot, weight, error, score, noise, tiny):
+    """One step of Osinsky's rule in one pass: take the pivot's direction and its share out, and find the next column.
 
-    ``weight[j] -= |along[j]|^2``, ``E[j] -= E[pivot] along[j] / along[pivot]``, ``error[j] = ||E[j]||^2``.
+    ``along = V u``, ``weight[j] -= |along[j]|^2``, ``E[j] -= E[pivot] along[j] / along[pivot]``,
+    ``error[j] = ||E[j]||^2``; returned is the column with the least ``(error[j] + noise) / weight[j]``, and among equals
+    the one with the largest weight. Columns of weight `tiny` or less are out, and so is the pivot from now on.
 
-    E : (n, r), one column of the residual in each row;  along : (n,);  weight, error : (n,) float64.
+    V : (n, k) and E : (n, r), one column of the matrix in each row;  u : (k,);  weight, error, score : (n,) float64.
 
-    Floor: n r numbers read and written once, 4 n r flops: 0.06 ms for 2000 columns of 64 numbers, which stay in L2.
-    In numpy the same is six passes and a temporary of n r numbers.
+    Floor: n k numbers read, n r read and written once, 2 n k + 4 n r flops. For n = 2000, k = 200 the 3.2 MB of V come
+    from L3 at each step and are all of the time.
     """
     n, r = E.shape
+    k = u.size
+    own = V[pivot, 0] * u[0]
+    for a in range(1, k):
+        own += V[pivot, a] * u[a]
+    inverse = 1.0 / own
     gone = E[pivot].copy()
-    inverse = 1.0 / along[pivot]
+    best = np.inf
     for j in range(n):
-        c = along[j]
+        row = V[j]
+        c = row[0] * u[0]
+        for a in range(1, k):
+            c += row[a] * u[a]
         w = weight[j] - (c.real * c.real + c.imag * c.imag)
-        weight[j] = w if w > 0.0 else 0.0
+        if w < 0.0 or j == pivot:
+            w = 0.0
+        weight[j] = w
         share = c * inverse
-        row = E[j]
+        rest = E[j]
         total = 0.0
         for a in range(r):
-            x = row[a] - share * gone[a]
-            row[a] = x
+            x = rest[a] - share * gone[a]
+            rest[a] = x
             total += x.real * x.real + x.imag * x.imag
         error[j] = total
+        score[j] = (total + noise) / w if w > tiny else np.inf
+        best = min(best, score[j])
+    where = 0
+    found = -1.0
+    for j in range(n):
+        if score[j] <= best * (1.0 + tiny) and weight[j] > found:
+            where, found = j, weight[j]
+    return where

@@ -70,7 +70,11 @@ class SparseStack(Embedding):
         order = np.argsort(short, kind="stable")  # stable: members ascend within a bucket
         starts = np.zeros(self.height + 1, dtype=np.int64)
         np.cumsum(np.bincount(flat, minlength=self.height), out=starts[1:])
-        return starts, (order // self.rows.shape[1]).astype(np.int32), self.signs[start:stop].ravel()[order].astype(dtype)
+        return (
+            starts,
+            (order // self.rows.shape[1]).astype(np.int32),
+            self.signs[start:stop].ravel()[order].astype(dtype),
+        )
 
     def more(self, height: int, rng: np.random.Generator) -> "SparseStack":
         return type(self).draw(height, len(self.rows), rng)

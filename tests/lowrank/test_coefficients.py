@@ -1,4 +1,4 @@
-"""Coefficients beside least squares, the products of probes beside a GEMM, and Osinsky's step beside its definition."""
+"""Coefficients beside least squares, the products of probes beside a GEMM, Osinsky's rule beside its definition."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,10 @@ import scipy.sparse as sp
 import lowrank as lr
 from lowrank import coefficients as coef
 from lowrank._kernels import add_products
-from lowrank._selection_kernels import downdate
+from lowrank._selection_kernels import advance
 from lowrank.operands import as_operand
+from lowrank.passes import first_pass
+from lowrank.selection import osinsky
 
 DTYPES = [np.float32, np.float64, np.complex64, np.complex128]
 
@@ -64,14 +66,62 @@ def test_products_of_probes_are_a_gemm_in_the_order_of_the_rows(rng, dtype, h):
 
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128])
 def test_a_step_takes_the_pivot_out_of_every_column(rng, dtype):
-    E, along = draw(rng, (30, 9), dtype), draw(rng, 30, dtype)
-    weight, error = np.full(30, 2.0), np.zeros(30)
+    V, E, u = draw(rng, (30, 5), dtype), draw(rng, (30, 9), dtype), draw(rng, 5, dtype)
+    weight, error, score = np.full(30, 90.0), np.zeros(30), np.zeros(30)
+    weight[7] = 1e-20
+    along = V @ u
     expected = E - np.outer(along / along[4], E[4])
     left = np.maximum(weight - np.abs(along) ** 2, 0.0)
-    downdate(E, 4, along, weight, error)
+    left[4] = 0.0
+    found = advance(V, u, E, 4, weight, error, score, 0.5, 1e-12)
+    errors = np.sum(np.abs(expected) ** 2, axis=1)
     np.testing.assert_allclose(E, expected, atol=1e-12)
-    np.testing.assert_allclose(weight, left, atol=1e-14)
-    np.testing.assert_allclose(error, np.sum(np.abs(expected) ** 2, axis=1), atol=1e-12)
+    np.testing.assert_allclose(weight, left, atol=1e-12)
+    np.testing.assert_allclose(error, errors, atol=1e-12)
+    scores = np.where(left > 1e-12, (errors + 0.5) / np.maximum(left, 1e-12), np.inf)
+    assert found == scores.argmin() and score[4] == score[7] == np.inf
+    E[:], weight[:] = 0.0, np.where(np.arange(30) == 8, 300.0, 200.0)
+    assert advance(V, u, E, 4, weight, error, score, 0.0, 1e-12) == 8, "the larger weight among equals"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_coefficients_from_one_product_are_those_of_least_squares_or_none(rng, dtype):
+    """None where columns, or the residual, are too small for normal equations."""
+    A = draw(rng, (900, 60), dtype)
+    near = A.copy()
+    near[:, 1] = near[:, 0] + 1e-9 * near[:, 1]
+    flat = draw(rng, (900, 5), dtype) @ draw(rng, (5, 60), dtype)
+    J = np.array([3, 1, 7, 0, 30])
+    for name, B, given in (("well", A, True), ("near", near, False), ("no residual", flat, False)):
+        operand = as_operand(B)
+        start = first_pass(operand, 20, np.random.default_rng(7), probes=0, workers=1)
+        before = operand.entries_read
+        Z = coef.direct(B[:, J], J, start.sketch, operand, np.random.default_rng(8), workers=2)
+        if not given:
+            assert Z is None and operand.entries_read == before, name
+        else:
+            expected = np.linalg.lstsq(B[:, J], B, rcond=None)[0]
+            assert Z.dtype == dtype
+            np.testing.assert_allclose(Z, expected, atol=300 * np.finfo(dtype).eps)
+
+
+def test_osinsky_from_eigenvectors_is_as_good_as_from_the_svd_of_all_of_A(rng):
+    n, k = 700, 30
+    s = lr.gallery.SPECTRA["exponential"](n)
+    A = lr.gallery.with_spectrum(900, n, s, basis="haar", rng=rng)
+    Y = first_pass(as_operand(A), 50, np.random.default_rng(7), probes=0, workers=1).sketch.Y
+    V, E, largest = osinsky.precisely(Y, k, np.random.default_rng(8))
+    assert largest == pytest.approx(np.linalg.norm(Y, 2))
+    np.testing.assert_allclose(V.T @ V, np.eye(k), atol=1e-9)
+    exact = np.linalg.svd(A)[2][:k].T
+    best = osinsky.greedy(exact, A - (A @ exact) @ exact.T)
+
+    def error(J):
+        Q = np.linalg.qr(A[:, J])[0]
+        return np.linalg.norm(A - Q @ (Q.T @ A))
+
+    assert error(osinsky.greedy(V, E)) <= 1.15 * error(best)
+    assert osinsky.precisely(Y[:, :200], k, rng) is None, "the SVD is cheaper there"
 
 
 def test_single_precision_keeps_columns_that_it_resolves(rng):
