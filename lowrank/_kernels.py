@@ -120,7 +120,7 @@ def add_products(panel, h, w, omega, out, first):
 
 @intrinsic
 def prefetch(typingctx, flat, at):  # pyright: ignore
-    """Ask memory for the line of ``flat[at]``, without waiting: strips of rows are too short for the hardware to guess."""
+    """Ask for the line of ``flat[at]`` without waiting: the hardware does not guess where strips go on."""
 
     def generate(context, builder, signature, arguments):
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -153,7 +153,7 @@ def sketch_strip(flat, first, stride, m, w, rows, signs, Y, norms):
         at = first + i * stride
         if i + AHEAD < m:
             for j in range(at + AHEAD * stride, at + AHEAD * stride + w, line):
-                prefetch(flat, j)
+                prefetch(flat, j)  # pyright: ignore
         x = flat[at : at + w]
         for z in range(rows.shape[1]):
             y, s = Y[rows[i, z]], signs[i, z]

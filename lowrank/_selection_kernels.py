@@ -70,8 +70,8 @@ def advance(V, u, E, pivot, weight, error, score, noise, tiny):
     """One step of Osinsky's rule in one pass: take the pivot's direction and its share out, and find the next column.
 
     ``along = V u``, ``weight[j] -= |along[j]|^2``, ``E[j] -= E[pivot] along[j] / along[pivot]``,
-    ``error[j] = ||E[j]||^2``; returned is the column with the least ``(error[j] + noise) / weight[j]``, and among equals
-    the one with the largest weight. Columns of weight `tiny` or less are out, and so is the pivot from now on.
+    ``error[j] = ||E[j]||^2``; returned is the column with the least ``(error[j] + noise) / weight[j]``, and among
+    equals the one with the largest weight. Columns of weight `tiny` or less are out, and so is the pivot from now on.
 
     V : (n, k) and E : (n, r), one column of the matrix in each row;  u : (k,);  weight, error, score : (n,) float64.
 

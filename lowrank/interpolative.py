@@ -385,5 +385,6 @@ def ledger(start: FirstPass, residual: np.ndarray, found: Certificate) -> Certif
 
 def _certify(start: FirstPass, J: np.ndarray, Z: np.ndarray) -> Certificate:
     W = start.sketch.W
-    found = from_residuals(W - W[:, J] @ Z, start.sketch.squared_norm, norms=start.sketch.norm_interval())
-    return ledger(start, W - W[:, J] @ Z, found)
+    residual = W - W[:, J] @ Z
+    found = from_residuals(residual, start.sketch.squared_norm, norms=start.sketch.norm_interval())
+    return ledger(start, residual, found)

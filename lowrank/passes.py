@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._threads import blas_threads
 from .operands import Operand
-from .sketching import Embedding, Sketch, SparseStack, as_embedding
+from .sketching import Embedding, Sketch, SparseStack, Tabled, as_embedding
 
 if TYPE_CHECKING:
     from .selection.base import Candidates
@@ -58,16 +58,19 @@ def sketch_height(k: int) -> int:
 
 
 def draw_probes(p: int, m: int, rng: np.random.Generator) -> np.ndarray:
-    """p Gaussian probes of length m as a (p, m) array: of independent entries, or for a long m ``g T``.
+    """p Gaussian probes of length m as a (p, m) array: of independent entries, or for a long m from `draw_table`."""
+    return rng.standard_normal((p, m)) if m <= 8 * TABLE else draw_table(p, m, rng).to_dense()
+
+
+def draw_table(p: int, m: int, rng: np.random.Generator) -> Tabled:
+    """The probes ``g T`` of length m.
 
     T is a random map of `TABLE` rows with one +-1 in each column, so that ``E |g T E|^2 = E ||T E||^2 = ||E||^2``
     still, and the variance of p probes, 2 / p of the square at worst, rises by 2 / TABLE of it. Drawing 10 x 200000
     normal numbers would take half as long as sketching a sparse matrix with twice as many entries.
     """
-    if m <= 8 * TABLE:
-        return rng.standard_normal((p, m))
     g = rng.standard_normal((TABLE, p))
-    return np.concatenate([g, -g]).take(rng.integers(0, 2 * TABLE, size=m, dtype=np.int16), axis=0).T
+    return Tabled(np.concatenate([g, -g]), rng.integers(0, 2 * TABLE, size=m, dtype=np.int16).astype(np.int32))
 
 
 def with_probes(found: Sketch, g: np.ndarray) -> Sketch:
@@ -78,7 +81,7 @@ def with_probes(found: Sketch, g: np.ndarray) -> Sketch:
     """
     Y = found.Y[: -g.shape[1]]
     tail = found.Y[-g.shape[1] :]
-    flat = tail.view(tail.real.dtype)
+    flat = tail.view(np.real(tail).dtype)
     with blas_threads(1), np.errstate(over="ignore", invalid="ignore"):
         W = (g.astype(flat.dtype) @ flat).view(tail.dtype)
     return Sketch(Y, W, found.squared_norms, found.loose)
@@ -91,7 +94,7 @@ def first_pass(
     *,
     probes: int,
     workers: int,
-    omega=None,
+    omega: Any = None,
     height=None,
     sketch: str | Embedding = "sparse",
 ) -> FirstPass:
@@ -104,14 +107,16 @@ def first_pass(
     height = height or sketch_height(k)
     exact = m <= height and isinstance(sketch, str)
     embedding = None if exact else as_embedding(sketch, height, m, rng)
-    stack = None
+    stack: Any = None
+    g: Any = None
     if omega is None and probes:
         # more probes are split between purposes that must not share a hash
         few = probes <= PROBES and m > 8 * BUCKETS * probes
         if few and operand.hashed and isinstance(embedding, SparseStack):
             stack, g = embedding.beside(BUCKETS * probes, rng), rng.standard_normal((probes, BUCKETS * probes))
         else:
-            omega = draw_probes(probes, m, rng)
+            tabled = operand.tabled and isinstance(embedding, SparseStack) and m > 8 * TABLE
+            omega = (draw_table if tabled else draw_probes)(probes, m, rng)
 
     def read(op: Operand) -> Sketch:
         if stack is not None:

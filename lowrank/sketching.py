@@ -1,8 +1,8 @@
 """The names of `lowrank.sketches` that other files use."""
 
-from .sketches import SKETCHES, ZETA, Embedding, Sketch, SparseStack, as_embedding, check_sketch
+from .sketches import SKETCHES, ZETA, Embedding, Sketch, SparseStack, Tabled, as_embedding, check_sketch
 
-__all__ = ["SKETCHES", "ZETA", "Embedding", "Sketch", "SparseStack", "as_embedding", "check_sketch", "sweep"]
+__all__ = ["SKETCHES", "ZETA", "Embedding", "Sketch", "SparseStack", "Tabled", "as_embedding", "check_sketch", "sweep"]
 
 
 def sweep(S: Embedding, probes, fill, n: int, dtype, *, workers: int, tile=None) -> Sketch:

@@ -34,6 +34,7 @@ class Operand:
     tile: tuple[int, int] = (1024, 1024)
     in_blocks: ClassVar[bool] = False  # whether passes are long and tell `counter.tick` of their blocks
     hashed: ClassVar[bool] = False  # whether a few hundred more rows of a sparse sketch cost less than Gaussian probes
+    tabled: ClassVar[bool] = False  # whether `_sketch` takes the probes of a long matrix as a table
     turned: bool = False  # whether this is the transpose of what the user passed, whose positions errors name
 
     @classmethod
@@ -69,7 +70,7 @@ class Operand:
 
     # --- the verbs ---
 
-    def sketch(self, S: Embedding, probes: np.ndarray | None = None, *, workers: int = 1) -> Sketch:
+    def sketch(self, S: Embedding, probes: Any = None, *, workers: int = 1) -> Sketch:
         """``S A``, ``probes A`` and the squared column norms, in one pass over A. For A S take the sketch of `T`."""
         if S.shape[1] != self.shape[0]:
             raise ValueError(f"the sketch is for {S.shape[1]} rows, but A has shape {self.shape}")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lowrank._threads import thread_map
-from lowrank.sketching import Embedding, Sketch, SparseStack
+from lowrank.sketching import Embedding, Sketch, SparseStack, Tabled
 
 from .base import Counter, Operand
 from .dense import readable
@@ -24,6 +24,7 @@ class Sparse(Operand):
     """
 
     kind = "sparse matrix"
+    tabled = True
     reads = "scipy.sparse matrices and arrays (CSR and CSC as they are, other formats converted)"
 
     def __init__(self, A: Any, counter: Counter | None = None, notes: tuple[str, ...] = (), factor: float = 1.0):
@@ -132,19 +133,23 @@ class Sparse(Operand):
         """The matrix of these rows alone, with the same counter."""
         return Sparse(self._take(rows, slice(None)), self.counter, self.notes, self.factor)
 
-    def _sketch(self, S: SparseStack, probes: np.ndarray | None, workers: int) -> Sketch:
+    def _sketch(self, S: SparseStack, probes: Any, workers: int) -> Sketch:
         from lowrank._sparse_kernels import sketch_columns
 
         A, (m, n) = self._by_columns(), self.shape
         real = A.data.real.dtype
         signs = S.signs.astype(real)
-        omega = np.zeros((m, 0), real) if probes is None else np.ascontiguousarray(probes.T, dtype=real)
-        Y, W = np.zeros((n, S.height), A.dtype), np.zeros((n, omega.shape[1]), A.dtype)
+        if isinstance(probes, Tabled):
+            table, index = probes.table.astype(real, copy=False), probes.index
+        else:
+            table = np.zeros((m, 0), real) if probes is None else np.ascontiguousarray(probes.T, dtype=real)
+            index = np.arange(m, dtype=np.int32)
+        Y, W = np.zeros((n, S.height), A.dtype), np.zeros((n, table.shape[1]), A.dtype)
         norms = np.zeros(n)
 
         def work(j: int) -> None:
             stop = min(j + SPLIT, n)
-            sketch_columns(A.indptr, A.indices, A.data, S.rows, signs, omega, j, stop, Y, W, norms)
+            sketch_columns(A.indptr, A.indices, A.data, S.rows, signs, table, index, j, stop, Y, W, norms)
 
         with np.errstate(over="ignore", invalid="ignore"):  # non-finite sums are judged by the caller
             thread_map(work, range(0, n, SPLIT), workers)

@@ -34,7 +34,10 @@ class Candidates:
         """
         if len(self.Y) <= rows + 3:
             return self.Y.copy()
-        return SparseStack.draw(rows, len(self.Y), self.rng) @ self.Y
+        fold = SparseStack.draw(rows, len(self.Y), self.rng)
+        if self.Y.flags.f_contiguous and self.Y.dtype.kind == "f":  # columns one by one: a GEMM reads them as they are
+            return fold.to_dense().astype(self.Y.dtype) @ self.Y
+        return fold @ self.Y
 
 
 @dataclass(frozen=True)

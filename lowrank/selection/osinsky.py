@@ -41,7 +41,7 @@ def greedy(V: np.ndarray, E: np.ndarray, noise: float = 0.0) -> np.ndarray:
     """
     from lowrank._selection_kernels import advance
 
-    n, k = V.shape
+    k = V.shape[1]
     order = np.empty(k, dtype=np.int64)
     if k == 0:
         return order
@@ -65,17 +65,18 @@ def greedy(V: np.ndarray, E: np.ndarray, noise: float = 0.0) -> np.ndarray:
             u = u - (U[:used].conj() @ u) @ U[:used]
         u /= np.linalg.norm(u)
         U[used] = u
-        # step 5: down-date weights and residual, and step 3: the column with the least error per unit of what it explains
+        # step 5: down-date weights and residual; step 3: the column with the least error per unit of what it explains
         j = advance(V, u, rest, j, weight, error, score, noise, tiny)
     return order
 
 
 def precisely(Y: np.ndarray, k: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float] | None:
-    """V, E and the largest singular value for `greedy` from the eigenvectors of ``Y Y^*``, where these are accurate enough; or None.
+    """V and E for `greedy`, and the largest singular value, from eigenvectors of ``Y Y^*``, or None.
 
-    E holds the `EXACT` leading directions of the residual, whose part is exact, and a few random combinations of all
-    others. 64 random combinations alone know the columns of the residual to 18 %; with k + 50 rows for V, their
-    projection error over the optimum was 2.4 to 2.5 on e^(-j/20), and it is 2.17 to 2.22 here, that of the SVD of A.
+    None stands where the eigenvectors would be too rough, or an SVD is cheaper. E holds the `EXACT` leading directions
+    of the residual, whose part is exact, and a few random combinations of all others. 64 random combinations alone
+    know the columns of the residual to 18 %; with k + 50 rows for V, their projection error over the optimum was 2.4
+    to 2.5 on e^(-j/20), and it is 2.17 to 2.27 here (2.19 from the SVD of A itself).
 
     Cost: d^2 n + 2 n d k + 5 d^3 flops; an SVD of all d rows would take thrice as long.
     """

@@ -1,6 +1,6 @@
 """One file for each sketch; `as_embedding` is the only place that turns a name or a user's matrix into one."""
 
-from .base import Embedding, Sketch
+from .base import Embedding, Sketch, Tabled
 from .choice import SKETCHES, as_embedding, check_sketch
 from .gaussian import GaussianSketch
 from .given import GivenSketch
@@ -15,6 +15,7 @@ __all__ = [
     "GivenSketch",
     "Sketch",
     "SparseStack",
+    "Tabled",
     "TrigonometricSketch",
     "as_embedding",
     "check_sketch",

@@ -42,6 +42,18 @@ class Sketch:
         return float(self.squared_norms.sum())
 
 
+@dataclass(frozen=True, eq=False)
+class Tabled:
+    """p probes of length m that repeat a few rows: probe t has ``table[index[i], t]`` at i; index is (m,) int32."""
+
+    table: np.ndarray
+    index: np.ndarray
+
+    def to_dense(self) -> np.ndarray:
+        """The probes as a (p, m) array."""
+        return self.table.take(self.index, axis=0).T
+
+
 class Embedding:
     """A (d, m) linear map that keeps norms in expectation, ``E ||S x||^2 = ||x||^2``.
 

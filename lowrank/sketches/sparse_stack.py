@@ -80,9 +80,10 @@ class SparseStack(Embedding):
         return type(self).draw(height, len(self.rows), rng)
 
     def beside(self, height: int, rng: np.random.Generator) -> "SparseStack":
-        """This stack with one more hash block of `height` rows and entries of +-1 below it: a second sketch in one pass."""
+        """This stack with one more hash block of `height` rows, of entries +-1, below it: two sketches in one pass."""
         drawn = rng.integers(0, 2 * height, size=(len(self.rows), 1), dtype=np.int32)
-        rows, signs = np.hstack([self.rows, self.height + drawn // 2]), np.hstack([self.signs, 1.0 - 2.0 * (drawn % 2)])
+        rows = np.hstack([self.rows, self.height + drawn // 2])
+        signs = np.hstack([self.signs, 1.0 - 2.0 * (drawn % 2)])
         return type(self)(rows, signs, self.height + height)
 
     def block(self, start: int, stop: int) -> np.ndarray:
@@ -134,7 +135,7 @@ class SparseStack(Embedding):
         from lowrank._kernels import sketch_strip
 
         m, n = A.shape
-        real = A.real.dtype
+        real = A.dtype.type(0).real.dtype
         parts = A.dtype.itemsize // real.itemsize
         wide = parts * n
         flat, signs = A.view(real).reshape(-1), self.signs.astype(real)

@@ -79,7 +79,8 @@ def test_a_step_takes_the_pivot_out_of_every_column(rng, dtype):
     np.testing.assert_allclose(weight, left, atol=1e-12)
     np.testing.assert_allclose(error, errors, atol=1e-12)
     scores = np.where(left > 1e-12, (errors + 0.5) / np.maximum(left, 1e-12), np.inf)
-    assert found == scores.argmin() and score[4] == score[7] == np.inf
+    assert found == scores.argmin()
+    assert score[4] == score[7] == np.inf
     E[:], weight[:] = 0.0, np.where(np.arange(30) == 8, 300.0, 200.0)
     assert advance(V, u, E, 4, weight, error, score, 0.0, 1e-12) == 8, "the larger weight among equals"
 
@@ -98,7 +99,8 @@ def test_coefficients_from_one_product_are_those_of_least_squares_or_none(rng, d
         before = operand.entries_read
         Z = coef.direct(B[:, J], J, start.sketch, operand, np.random.default_rng(8), workers=2)
         if not given:
-            assert Z is None and operand.entries_read == before, name
+            assert Z is None, name
+            assert operand.entries_read == before, name
         else:
             expected = np.linalg.lstsq(B[:, J], B, rcond=None)[0]
             assert Z.dtype == dtype
