@@ -30,9 +30,11 @@ class Certificate:
     size: float = field(default=0.0, compare=False, repr=False)
 
     def __str__(self) -> str:
-        if self.probes == 0:
-            return f"{self.estimate:.3g} ({self.norm} norm, exact)"
         low, high = self.interval
+        if self.probes == 0 and low == high:
+            return f"{self.estimate:.3g} ({self.norm} norm, exact)"
+        if self.probes == 0:
+            return f"{self.estimate:.3g}, between {low:.3g} and {high:.3g} ({self.norm} norm)"
         return f"{self.estimate:.3g}, 95 % interval [{low:.3g}, {high:.3g}] ({self.norm} norm, {self.probes} probes)"
 
 

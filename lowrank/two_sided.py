@@ -131,7 +131,7 @@ def two_sided_id(
     status, share = record.status, _share(record.certificate, added)
     if len(rows) < len(J):
         status = Status.DEPENDENT
-    elif tol is not None and status is Status.TOLERANCE_MET and share > 1e-3 * tol:
+    elif tol is not None and status in (Status.TOLERANCE_MET, Status.TOLERANCE_EXACT) and share > 1e-3 * tol:
         status = Status.TOLERANCE_MISSED
     record = replace(
         record,
@@ -168,6 +168,8 @@ def _share(found: Certificate, added: float) -> float:
 
 def _with(found: Certificate, share: float) -> Certificate:
     """The certificate of the column ID, and of a further error of this share of ||A||: the ends as if these aligned."""
+    if found.probes == 0 and share <= 1e-6 * found.estimate:
+        return found  # known exactly but for rounding, still
     low, high = found.interval
     growth = math.hypot(1.0, share / found.estimate) if found.estimate > 0 else 1.0
     return replace(

@@ -62,7 +62,8 @@ def test_the_interval_is_that_of_a_chi_square_with_jackknifed_degrees(rng, name)
 
 def test_one_probe_is_no_exact_error(rng):
     assert "95 % interval" in str(from_residuals(rng.standard_normal((1, 5)), 4.0))
-    assert str(from_residuals(np.zeros((0, 5)), 4.0, floor=0.5)) == "0 (fro norm, exact)"
+    assert str(from_residuals(np.zeros((0, 5)), 4.0)) == "0 (fro norm, exact)"
+    assert str(from_residuals(np.zeros((0, 5)), 4.0, floor=0.5)) == "0, between 0 and 0.5 (fro norm)"
 
 
 def test_estimate_is_unbiased():
