@@ -90,6 +90,12 @@ def step_seconds(kind: str, H: int, R: int, dtype: np.dtype) -> float:
     return 5e-8 + GATES[kind] * H * R * dtype.itemsize / 1e11
 
 
+def lane_seconds(kind: str, H: int, inputs: int, itemsize: int) -> float:
+    """About how long one step of one sequence takes where every vector lane is one: arithmetic, and moving numbers."""
+    gates = GATES[kind]
+    return itemsize / 4 * (5e-9 + gates * H * ((inputs + H) / 6e10 + 8e-10))
+
+
 class Track:
     """One direction of one layer with its weights packed and its state, which advances piece by piece."""
 

@@ -12,10 +12,13 @@ import math
 from bisect import bisect_right
 from functools import lru_cache
 
+from .cells import lane_seconds
+
 UNITS = (1, 8, 32, 64, 128, 256, 512)
 BATCHES = (1, 4, 16, 64, 256)
 
 _MARGIN = 0.75  # the fused loop must be estimated this much faster: machines differ
+_AHEAD, _TRY = 0.4, 5e-3  # of torch's seconds that chunks may take, and how many of these make a burn-in worth trying
 _TORCH_CALL, _FUSED_CALL, _FUSED_BYTE = 2e-5, 4e-5, 5e-10  # seconds a call of one layer; packing a byte of weights
 
 STEP = {
@@ -152,6 +155,13 @@ def choose(
     if fused < margin * torch:
         return True, f"one fused loop is faster here: {figures}"
     return False, f"the fused loop is not surely faster here: {figures}, and it runs only below {margin:.0%} of that"
+
+
+def chunks_may_win(kind: str, units: int, batch: int, steps: int, inputs: int, *, double: bool) -> bool:
+    """Whether chunks of time side by side would be far ahead of torch on one thread, if the network forgets."""
+    theirs = steps * _step(kind.partition("_")[0], double, "torch", units, batch)
+    ours = steps * batch * lane_seconds(kind, units, inputs, 8 if double else 4)
+    return theirs > _TRY and ours < _AHEAD * theirs
 
 
 def fused_seconds(weights, batch: int) -> float:

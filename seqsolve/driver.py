@@ -82,7 +82,7 @@ class Run:
     def _shoot(self) -> None:
         """Chunks side by side; the history has an entry for the first pass and one for the verified seams."""
         clock, x0 = time.perf_counter(), self.problem.x0
-        flow = flow_of(self.problem, self.states, torch.get_num_threads())
+        flow = flow_of(self.problem, self.states, torch.get_num_threads(), insist=True)
         before = None
         if self.given is not None:
             before = torch.cat([x0[None], self.given[:-1]]).reshape(len(self.given), *flow.shape)

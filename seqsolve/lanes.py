@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ._threads import thread_map
-from .cells import _SIGMOID, GATES, Weights, _register_bytes
+from .cells import _SIGMOID, GATES, Weights, _register_bytes, lane_seconds
 
 _WORTH_A_THREAD = 5e-4  # seconds of work that pay for one more thread
-_PAYS = 0.8  # of the time of the loop, on one thread, that chunks must stay below
+_PAYS = 0.6  # of the time of the loop that chunks must be estimated to stay below on one thread
 _TILES = {"rnn_tanh": (8, 4, 1), "rnn_relu": (8, 4, 1), "gru": (2, 1), "lstm": (2, 1)}
 
 
@@ -37,6 +37,7 @@ class Lanes:
         self.size = 2 * H if kind == "lstm" else H
         self.inputs, self.lanes = weights.w_ih.shape[1], (0,) * lane_count(dtype)
         self.run = {"gru": kernels.gru, "lstm": kernels.lstm}.get(kind, kernels.rnn)
+        self.seconds = lane_seconds(kind, H, self.inputs, dtype.itemsize)
         gates, halves = GATES[kind], _SIGMOID[kind]
         factor = np.repeat([0.5 if half else 1.0 for half in halves], H).astype(dtype)
         bias, self.inner = np.zeros(gates * H, dtype), np.zeros(H, dtype)
@@ -84,12 +85,6 @@ class Lanes:
         thread_map(go, range(len(groups)), min(workers, 1 + int(total / _WORTH_A_THREAD)))
         return groups.transpose(0, 2, 1).reshape(padded, self.size)[:count].copy()
 
-    @property
-    def seconds(self) -> float:
-        """About how long one step of one sequence takes on one thread: arithmetic, and what is gathered and written."""
-        bits = self.dtype.itemsize / 4
-        return bits * (4e-9 + GATES[self.kind] * self.hidden * ((self.inputs + self.hidden) / 6e10 + 6e-10))
-
 
 class LaneFlow:
     """The `Flow` of a cell: every lane is one sequence of the batch in one chunk.
@@ -102,13 +97,15 @@ class LaneFlow:
     batch : B.
     order : (state (B, n), first, last) -> state, the steps in order, written to out.
     seconds : one step of the batch in that loop.
+    insist : do not ask whether chunks are faster than that.
     """
 
     def __init__(
         self, lanes: Lanes, x: np.ndarray, out: np.ndarray, batch: int,
         order: Callable[[Tensor, int, int], Tensor], seconds: float, *,
-        column: int = 0, backwards: bool = False, cells: bool = False, workers: int = 1,
+        column: int = 0, backwards: bool = False, cells: bool = False, workers: int = 1, insist: bool = False,
     ):  # fmt: skip
+        self.insist = insist
         self.lanes, self.x, self.out, self.batch = lanes, x, out, batch
         self.in_order, self.seconds, self.column, self.backwards = order, seconds, column, backwards
         self.cells, self.workers, self.steps = cells, workers, len(x) // batch
@@ -132,24 +129,25 @@ class LaneFlow:
     def order(self, state, first, last):
         return self.in_order(state, first, last) if last > first else state
 
-    def row(self, t):
-        at = self._rows(t)
-        return torch.from_numpy(self.out[at : at + self.batch, self.column : self.column + self.width])
+    def rows(self, times):
+        at = self._rows(np.asarray(times))[:, None] + np.arange(self.batch)
+        return torch.from_numpy(self.out[at, self.column : self.column + self.width])
 
-    def kept(self, state):
-        return state[..., : self.width]
+    def put(self, times, rows):
+        at = self._rows(np.asarray(times, np.int64))[:, None] + np.arange(self.batch)
+        self.out[at, self.column : self.column + self.width] = rows[..., : self.width].numpy()
 
     def count(self, burn):
-        """Whole registers of chunks that are eight burn-ins long, or shorter ones; 1 where the loop is as fast."""
+        """Whole registers of chunks that are four burn-ins long, or shorter ones; 1 where the loop is as fast."""
         L = len(self.lanes.lanes)
         together = max(1, L // self.batch)  # chunks that fill a register
-        C = min(self.steps // (8 * burn), 16 * together) // together * together
+        C = min(self.steps // (4 * burn), 16 * together) // together * together
         C = C or min(together, self.steps // (2 * burn))
         if C < 2:
             return 1
         registers = -(-C * self.batch // L)
         ours = (self.steps // C + burn) * registers * L * self.lanes.seconds
-        return C if ours < _PAYS * self.steps * self.seconds else 1
+        return C if self.insist or ours < _PAYS * self.steps * self.seconds else 1
 
 
 def _packed(rows: np.ndarray, gates: int, tiles: tuple[int, ...]) -> np.ndarray:

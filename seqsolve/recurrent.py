@@ -12,12 +12,14 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ._threads import resolve_workers
 from .cells import Layout, Track, Weights, run_layer
+from .chunked_layers import shoot_track
 from .conditioning import Growth
-from .dispatch import choose
+from .dispatch import choose, chunks_may_win
 from .recurrence import CellRecurrence
 from .results import Certificate, Report, Status
+from .shooting import Outcome
 
-_METHODS = ("auto", "sequential", "torch")
+_METHODS = ("auto", "sequential", "shooting", "torch")
 _SAMPLE, _SHORT = 256, 32  # steps of a call that the report's certificate looks at; shorter calls are not sampled
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -45,7 +47,8 @@ def parallelize(module, *, method="auto", workers=None):
     module : nn.RNN, nn.GRU or nn.LSTM with any constructor flags; an nn.RNNCell, nn.GRUCell or nn.LSTMCell, in place
         of a loop over it; or any module that contains recurrent ones, such as nn.Sequential or a model of your own.
     method : "auto" takes the faster of the two, by a measured rule (`seqsolve.dispatch`); "sequential" insists on the
-        fused loop and raises where it cannot run; "torch" always calls torch's own.
+        fused loop and raises where it cannot run; "shooting" insists on chunks of time side by side wherever the
+        network forgets, and takes the fused loop where it does not; "torch" always calls torch's own.
     workers : threads over the sequences of a batch and the directions of a bidirectional layer; None is torch's own
         number of threads (``torch.get_num_threads``).
 
@@ -137,25 +140,30 @@ class _Fused:
     def forward(self, input, hx=None):
         """As torch's own forward."""
         method, workers = self._settings
-        fused, reason = self._choose(input) if method == "auto" else (method == "sequential", "asked for")
-        if not fused:
+        fused, rival, reason = self._choose(input) if method == "auto" else (method != "torch", False, "asked for")
+        if not (fused or rival):
             return self._torch(input, hx, reason)
         call = _Call.read(self, input, hx)
         if isinstance(call, str):
-            if method == "sequential" and call != _MALFORMED:
-                raise ValueError(f"method='sequential' cannot run here: {call}; use method='auto'")
+            if method != "auto" and call != _MALFORMED:
+                raise ValueError(f"method={method!r} cannot run here: {call}; use method='auto'")
             return self._torch(input, hx, call)
         threads = torch.get_num_threads() if workers is None else resolve_workers(workers)
-        self.__dict__["_record"] = _Record("sequential", reason, call.steps, threads)
+        record = _Record("sequential", reason, call.steps, threads)
+        call.chunks = "always" if method == "shooting" else "only" if rival else "never" if method != "auto" else "try"
         tensors = [call.data, *call.hx, *call.weights]
-        if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-            result = _Replay.apply(call, threads, self._record, *tensors)
-        else:
-            result = call.run(threads, self._record)
+        try:
+            if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+                result = _Replay.apply(call, threads, record, *tensors)
+            else:
+                result = call.run(threads, record)
+        except _RemembersError:
+            return self._torch(input, hx, reason)
+        self.__dict__["_record"] = record
         return call.finish(result)
 
-    def _choose(self, input) -> tuple[bool, str]:
-        """By the sizes alone, before anything else is looked at: a call that goes to torch must not wait for us."""
+    def _choose(self, input) -> tuple[bool, bool, str]:
+        """Take the fused loop? If not, may chunks win? By the sizes alone: a call for torch must not wait for us."""
         if isinstance(input, PackedSequence):
             data, steps = input.data, len(input.batch_sizes)
             batch = -(-len(data) // steps)
@@ -163,18 +171,13 @@ class _Fused:
             data, shape = input, input.shape
             steps, batch = (shape[0], 1) if len(shape) == 2 else shape[1::-1] if self.batch_first else shape[:2]
         else:
-            return False, _MALFORMED
+            return False, False, _MALFORMED
         if torch.compiler.is_compiling() or not steps or not batch:
-            return False, _MALFORMED
-        return choose(
-            self._kind,
-            self.hidden_size,
-            batch,
-            steps,
-            double=data.dtype == torch.float64,
-            layers=self.num_layers * (2 if self.bidirectional else 1),
-            threads=torch.get_num_threads(),
-        )
+            return False, False, _MALFORMED
+        sizes, double = (self._kind, self.hidden_size, batch, steps), data.dtype == torch.float64
+        layers = self.num_layers * (2 if self.bidirectional else 1)
+        fused, reason = choose(*sizes, double=double, layers=layers, threads=torch.get_num_threads())
+        return fused, not fused and chunks_may_win(*sizes, data.shape[-1], double=double), reason
 
     def _torch(self, input, hx, reason):
         result = self._by_torch(input, hx)
@@ -210,6 +213,10 @@ class FusedLSTM(_Fused, nn.LSTM):
 _MALFORMED = "torch checks and reports what is wrong with the arguments"
 
 
+class _RemembersError(Exception):
+    """Chunks alone would have beaten torch, and the network does not forget."""
+
+
 class _Call:
     """One call of a drop-in: the arguments in the shape that kernels take, and the way back."""
 
@@ -220,7 +227,7 @@ class _Call:
         self.batch, self.steps = len(layout.lengths), len(layout.start) - 1
         self.weights = list(module._flat_weights)
         self.setup = (module.bias, module.num_layers, module.dropout, module.training, module.bidirectional)
-        self.kind, self.proj = module._kind, module.proj_size
+        self.kind, self.proj, self.chunks = module._kind, module.proj_size, "never"
 
     @classmethod
     def read(cls, module, input, hx) -> _Call | str:
@@ -298,16 +305,19 @@ class _Call:
         each = len(self.weights) // (layers * directions)
         for layer in range(layers):
             out = torch.empty((len(x), R * directions), dtype=work)
-            tracks = []
+            tracks, packs = [], []
             for k in range(directions):
                 at = layer * directions + k
                 arrays = [host(t) for t in self.weights[at * each : (at + 1) * each]]
                 b_ih, b_hh = arrays[2:4] if bias else (None, None)
                 weights = Weights(self.kind, arrays[0], arrays[1], b_ih, b_hh, arrays[-1] if self.proj else None)
                 c = given[1][at] if len(given) > 1 else None
+                packs.append(weights)
                 tracks.append(Track(weights, given[0][at], c, backwards=k == 1, column=k * R))
                 record.keep(weights, x, self.layout, given[0][at], c, k == 1)
-            run_layer(tracks, x.numpy(), self.layout, out.numpy(), threads)
+            rest = self._in_chunks(tracks, packs, x.numpy(), out.numpy(), threads, record)
+            if rest:
+                run_layer(rest, x.numpy(), self.layout, out.numpy(), threads)
             for k, track in enumerate(tracks):
                 for array, state in zip(final, track.final()):
                     array[layer * directions + k] = state
@@ -317,6 +327,21 @@ class _Call:
         result = [x if self.batch_sizes is not None else x.view(self.steps, self.batch, -1)]
         result += [torch.from_numpy(array) for array in final]
         return tuple(result if work == self.dtype else (t.to(self.dtype) for t in result))
+
+    def _in_chunks(self, tracks, packs, x, out, threads, record) -> list[Track]:
+        """Run in chunks what can; the tracks that are left for the loop."""
+        if self.chunks == "never":
+            return tracks
+        rest = []
+        for track, weights in zip(tracks, packs):
+            found = shoot_track(track, weights, x, self.layout, out, threads, insist=self.chunks == "always")
+            if found is None or found.abandoned:
+                if self.chunks == "only":
+                    raise _RemembersError
+                rest.append(track)
+            if found is not None:
+                record.chunks.append(found)
+        return rest
 
     def replay(self, data, hx, weights) -> tuple[Tensor, ...]:
         """The same by torch's own function, time first."""
@@ -380,6 +405,7 @@ class _Record:
     def __init__(self, method: str, reason: str, steps: int, workers: int, output: Tensor | None = None):
         self.method, self.reason, self.steps, self.workers, self.output = method, reason, steps, workers, output
         self.samples: list[tuple] = []
+        self.chunks: list[Outcome] = []  # a layer and direction each, where chunks were tried
 
     def keep(self, weights: Weights, x: Tensor, layout: Layout, h, c, backwards: bool) -> None:
         """Remember the first steps of the first sequence in one direction of one layer."""
@@ -409,10 +435,21 @@ class _Record:
             lyapunov = max(-math.inf if lyapunov is None else lyapunov, growth.lyapunov or -math.inf)
         if bound is not None and lyapunov is not None and lyapunov > 0:  # the sample grows on to the end
             bound *= math.exp(min(lyapunov * (self.steps - _SAMPLE), 700.0)) if self.steps > _SAMPLE else 1.0
-        certificate = Certificate("exact sequential", 0.0, amplification, bound, lyapunov=lyapunov, finite=finite)
-        status = Status.SEQUENTIAL
+        shot = [found for found in self.chunks if not found.abandoned]
+        seam = max((found.seam for found in shot), default=None)
+        if seam is not None and bound is not None:
+            bound += 1.25 * seam * (amplification or 1.0)
+        certificate = Certificate(
+            "exact sequential" if seam is None else "seam", seam or 0.0, amplification, bound, lyapunov=lyapunov,
+            finite=finite, seam=seam,
+        )  # fmt: skip
+        status = Status.SEQUENTIAL if seam is None else Status.CONVERGED
+        if any(found.repaired for found in shot):
+            status = Status.REPAIRED
         if not finite:
             status = Status.NONFINITE
         elif not certificate.ok:
             status = Status.CHAOTIC if (lyapunov or 0) > 0 else Status.SENSITIVE
-        return Report(self.method, self.reason, certificate, status, self.steps, self.workers)
+        reason = "; ".join([self.reason, *dict.fromkeys(found.explain() for found in self.chunks)])
+        method = "shooting" if shot else self.method
+        return Report(method, reason, certificate, status, self.steps, self.workers)

@@ -209,7 +209,8 @@ class Solution:
 class Report:
     """What `parallelize` did in its last call.
 
-    method : "sequential" (one fused loop) or "torch".  reason : why.
+    method : "sequential" (one fused loop), "shooting" (chunks of time side by side in some layer) or "torch".
+    reason : why.
     certificate : how far the outputs can be trusted; `certificate.ok` is False after NaN and for chaos.
     """
 

@@ -20,6 +20,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,12 +51,12 @@ class Flow(Protocol):
         """Steps first..last in order, kept; the state after them."""
         ...
 
-    def row(self, t: int) -> Tensor:
-        """What was kept of step t, as a view that can be written to."""
+    def rows(self, times: Any) -> Tensor:
+        """A copy of what was kept of these steps."""
         ...
 
-    def kept(self, state: Tensor) -> Tensor:
-        """As much of a state as is kept."""
+    def put(self, times: Any, rows: Tensor) -> None:
+        """Keep as much of these states as `rows` returns, or such rows again."""
         ...
 
     def count(self, burn: int) -> int:
@@ -95,7 +96,14 @@ class Outcome:
 
 
 def shoot(
-    flow: Flow, x0: Tensor, tol: float, *, length: int | None = None, guess: Tensor | None = None, repair: bool = True
+    flow: Flow,
+    x0: Tensor,
+    tol: float,
+    *,
+    length: int | None = None,
+    guess: Tensor | None = None,
+    repair: bool = True,
+    order: bool = True,
 ) -> Outcome:
     """All states of a flow.
 
@@ -107,48 +115,51 @@ def shoot(
     length : steps of a chunk; None follows from the burn-in.
     guess : (T, ...) a state before every step, from which a chunk that starts there starts; None is zero.
     repair : False leaves open seams as they are, and tries even where the pairs did not meet.
+    order : make all steps in order where chunks were given up; False leaves that to the caller.
     """
     burn = burn_in(flow, x0, tol)
     if burn is None and repair:
         reason = f"pairs of trajectories did not meet within {_limit(flow)} steps, so every step was made in order"
-        return _in_order(flow, x0, reason)
+        return _given_up(flow, x0, reason, order)
     burn = burn or _limit(flow)
     C = flow.count(burn) if length is None else flow.steps // max(length, 1)
     N = flow.steps // max(C, 1) if length is None else length
     M = min(burn, N)
     if C < 2:
-        return _in_order(flow, x0, f"{flow.steps} steps are too few for chunks with {burn} steps of burn-in")
+        return _given_up(flow, x0, f"{flow.steps} steps are too few for chunks with {burn} steps of burn-in", order)
     starts = x0.new_zeros((C, *x0.shape)) if guess is None else guess[: C * N : N].clone()
     starts[0] = x0
     # step 1: every chunk from a guess
     middle = flow.chunks(starts, C, 0, N, M)
     ends = flow.chunks(middle, C, M, N, N - M) if N > M else middle.clone()
     # step 2: every chunk but the first from the end of the one before
-    rows = [flow.row(c * N + M - 1) for c in range(1, C)]
-    kept = [row.clone() for row in rows]
+    meeting = N * np.arange(1, C) + M - 1
+    kept = flow.rows(meeting)
     again = flow.chunks(ends[:-1], C - 1, N, N, M)
     gaps = (again - middle[1:]).abs().reshape(C - 1, -1).amax(1).tolist()
     sizes = torch.maximum(middle.abs(), ends.abs()).reshape(C, -1).amax(1).tolist()
-    found = Outcome(C, N, M)
+    found, closed = Outcome(C, N, M), []
     scale, state, true = _finite(sizes[0]), ends[0], True  # true: the chunk before ended as step 2 took it
     for c in range(1, C):
         gap = _relative(gaps[c - 1], scale)
         found.gaps.append(gap)
         if gap <= tol:
-            rows[c - 1].copy_(kept[c - 1])  # the gap stands before this step, and is what was measured
+            closed.append(c - 1)
         if (gap <= tol and true) or not repair:
             found.failed += not gap <= tol
             found.seam, state, scale = max(found.seam, gap), ends[c], max(scale, _finite(sizes[c]))
             continue
         # step 3: this chunk in order, and the next one too unless this ends where it ended before
-        found.repaired += 1
+        flow.put(meeting[closed], kept[closed])
+        found.repaired, closed = found.repaired + 1, []
         state = flow.order(state, c * N, (c + 1) * N)
         scale = max(scale, _finite(float(state.abs().max())))
         gap = _relative(float((state - ends[c]).abs().max()), scale)
         true = gap <= tol
         if true and c + 1 < C:
-            flow.row((c + 1) * N - 1).copy_(flow.kept(ends[c]))
+            flow.put([(c + 1) * N - 1], ends[c][None])
             found.seam, state = max(found.seam, gap), ends[c]
+    flow.put(meeting[closed], kept[closed])  # a gap stands before the step where a chunk met, and is what was measured
     found.state = flow.order(state, C * N, flow.steps)
     return found
 
@@ -164,8 +175,8 @@ def _relative(gap: float, scale: float) -> float:
     return gap / scale if scale > 0 else math.inf if gap else 0.0
 
 
-def _in_order(flow: Flow, x0: Tensor, reason: str) -> Outcome:
-    return Outcome(length=flow.steps, abandoned=reason, state=flow.order(x0, 0, flow.steps))
+def _given_up(flow: Flow, x0: Tensor, reason: str, order: bool) -> Outcome:
+    return Outcome(length=flow.steps, abandoned=reason, state=flow.order(x0, 0, flow.steps) if order else None)
 
 
 def _limit(flow: Flow) -> int:
@@ -185,16 +196,22 @@ def burn_in(flow: Flow, x0: Tensor, tol: float) -> int | None:
     size = _finite(float(flow.chunks(zero, PROBES, first, spacing, _FIRST, keep=False).abs().max())) or 1.0
     signs = torch.randint(0, 2, zero.shape, generator=torch.Generator().manual_seed(20240921)) * 2 - 1
     states = torch.cat([zero, (size * signs).to(zero.dtype)])
-    done, step = 0, _FIRST
+    done, step, last = 0, _FIRST, 0.0
     while done < limit:
         step = min(step, limit - done)
         states = flow.chunks(states, PROBES, first + done, spacing, step, keep=False)
         done += step
         gap = float((states[:PROBES] - states[PROBES:]).abs().max())
         size = max(size, _finite(float(states.abs().max())))
-        if _relative(gap, size) <= tol:
+        gap = _relative(gap, size)
+        if gap <= tol:
             return int(_MARGIN * done) + _FIRST
-        step = max(_FIRST, done // 4)
+        if not math.isfinite(gap):
+            return None
+        # the next look is where they will have met if they go on as in the last steps
+        rate = (last - math.log(gap)) / step
+        last = math.log(gap)
+        step = int(min(max(1.1 * (last - math.log(tol)) / rate, 4), 2 * done)) if rate > 0 else done
     return None
 
 
@@ -224,11 +241,11 @@ class StepFlow:
         self.states[first:last] = self.problem.advance(state, first, last)
         return self.states[last - 1]
 
-    def row(self, t):
-        return self.states[t]
+    def rows(self, times):
+        return self.states[times]
 
-    def kept(self, state):
-        return state
+    def put(self, times, rows):
+        self.states[times] = rows
 
     def count(self, burn):
         # a step costs its overhead, worth about 4000 numbers, plus its numbers, for T / C + 2 M steps
@@ -237,8 +254,8 @@ class StepFlow:
         return int(min(best, self.steps // (2 * burn)))
 
 
-def flow_of(problem: Any, states: Tensor, workers: int) -> Flow:
-    """The flow of what `solve` solves; `states` (T, ..., n) is filled in."""
+def flow_of(problem: Any, states: Tensor, workers: int, *, insist: bool = False) -> Flow:
+    """The flow of what `solve` solves; `states` (T, ..., n) is filled in. `insist` on chunks that are no faster."""
     if isinstance(problem, StepRecurrence):
         return StepFlow(problem, states)
     if not isinstance(problem, CellRecurrence):
@@ -255,4 +272,6 @@ def flow_of(problem: Any, states: Tensor, workers: int) -> Flow:
     L = len(lanes.lanes)
     loop = -(-batch // L) * L * lanes.seconds if lstm else fused_seconds(problem.weights, batch)
     x = problem.inputs.reshape(-1, problem.inputs.shape[-1]).contiguous().numpy()
-    return LaneFlow(lanes, x, states.view(-1, n).numpy(), batch, order, loop, cells=lstm, workers=workers)
+    return LaneFlow(
+        lanes, x, states.view(-1, n).numpy(), batch, order, loop, cells=lstm, workers=workers, insist=insist
+    )

@@ -244,3 +244,81 @@ def test_never_ok_and_wrong(gain, n, T, single, seed):
         solution = sq.solve(step, x0.to(dtype), u.to(dtype), method="shooting", window=[60, "auto"][seed % 2])
         if T and solution.ok:
             assert float((solution.states.double() - truth).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"num_layers": 2, "batch_first": True}])
+@pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
+def test_drop_ins_in_chunks(kind, options, rng):
+    module = sq.gallery.torch_init(kind, 3, 5, rng=rng, **options).requires_grad_(False)
+    x = tensor(rng, 2, 1500, 3, dtype=torch.float32)
+    x = x if "batch_first" in options else x.transpose(0, 1)
+    tracks = 2 if options else 1
+    h = 0.5 * tensor(rng, tracks, 2, 5, dtype=torch.float32)
+    h = (h, -h) if kind == "lstm" else h
+    fast = sq.parallelize(module, method="shooting")
+    for state in (None, h):
+        y, end = fast(x, state)
+        wanted, last = module(x, state)
+        assert float((y - wanted).abs().max()) < 2e-6
+        for one, other in zip(*(e if kind == "lstm" else (e,) for e in (end, last))):
+            assert float((one - other).abs().max()) < 4e-6
+        report = fast.report
+        assert report.method == "shooting"
+        assert report.certificate.kind == "seam"
+        assert report.certificate.ok
+        assert report.certificate.seam <= 8 * 1.2e-7
+        assert report.status is sq.Status.CONVERGED
+        assert "chunks of" in report.explain()
+
+
+def test_drop_ins_that_remember_or_cannot_be_cut(rng):
+    module = sq.gallery.multistable_rnn(5, rng=rng, dtype=torch.float32).requires_grad_(False)
+    x = 0.1 * tensor(rng, 1500, 5, dtype=torch.float32)
+    fast = sq.parallelize(module, method="shooting")
+    assert torch.equal(fast(x)[0], sq.parallelize(module, method="sequential")(x)[0])
+    assert fast.report.method == "sequential"
+    assert fast.report.certificate.kind == "exact sequential"
+    assert "did not meet" in fast.report.reason
+    gru = sq.gallery.torch_init("gru", 5, 4, rng=rng).requires_grad_(False)
+    packed = torch.nn.utils.rnn.pack_sequence([x, x[:900]])
+    fast = sq.parallelize(gru, method="shooting")
+    assert float((fast(packed)[0].data - gru(packed)[0].data).abs().max()) < 1e-6
+    assert fast.report.method == "sequential"
+    x[700, 2] = float("nan")
+    assert torch.equal(torch.isnan(fast(x)[0]), torch.isnan(gru(x)[0]))
+    assert not fast.report.certificate.ok
+    for steps in (1, 2, 30):
+        assert float((fast(x[:steps])[0] - gru(x[:steps])[0]).abs().max()) < 1e-6
+    deep = sq.parallelize(torch.nn.GRU(5, 4, num_layers=2, dropout=0.5), method="shooting")
+    with pytest.raises(ValueError, match="method='shooting' cannot run here: dropout is active"):
+        deep(x)
+
+
+def test_drop_ins_take_chunks_by_themselves(rng, monkeypatch):
+    """auto: with the fused loop, instead of it, and given up for torch where it remembers."""
+    gru = sq.gallery.torch_init("gru", 3, 4, rng=rng).requires_grad_(False)
+    fast, x = sq.parallelize(gru), tensor(rng, 30_000, 3, dtype=torch.float32)
+    assert float((fast(x)[0] - gru(x)[0]).abs().max()) < 2e-6
+    assert fast.report.method == "shooting"
+    fast(x[:500])
+    assert fast.report.method == "sequential"
+    from seqsolve import recurrent
+
+    monkeypatch.setattr(recurrent, "choose", lambda *sizes, **options: (False, "torch by the table"))
+    monkeypatch.setattr(recurrent, "chunks_may_win", lambda *sizes, **options: True)
+    fast(x)
+    assert fast.report.method == "shooting"
+    keeper = sq.parallelize(sq.gallery.multistable_rnn(4, rng=rng, dtype=torch.float32).requires_grad_(False))
+    keeper(torch.zeros(30_000, 4))
+    assert keeper.report.method == "torch"
+
+
+def test_training_through_chunks(rng):
+    x = tensor(rng, 1200, 2, 3, dtype=torch.float32)
+    with torch.enable_grad():
+        module = sq.gallery.torch_init("gru", 3, 4, rng=rng)
+        fast, grads = sq.parallelize(module, method="shooting"), []
+        for run in (fast, module):
+            grads.append(torch.autograd.grad(run(x)[0].square().sum(), list(module.parameters())))
+    for one, other in zip(*grads):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))

@@ -1,0 +1,65 @@
+"""A layer of a drop-in by `shooting`: chunks of time as vector lanes, where that is expected to beat the fused loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .cells import _PIECE, Layout, Track, Weights
+from .dispatch import fused_seconds
+from .lanes import LaneFlow, Lanes
+from .shooting import Outcome, shoot
+
+SEAM = 8  # units of eps that a seam of a drop-in may have: its users compare with torch's own outputs
+_WORTH = 1e-3  # seconds of the fused loop from which on the burn-in is measured
+
+
+def shoot_track(
+    track: Track,
+    weights: Weights,
+    x: np.ndarray,
+    layout: Layout,
+    out: np.ndarray,
+    workers: int,
+    *,
+    insist: bool = False,
+) -> Outcome | None:
+    """One direction of one layer in chunks; None, and nothing done, where that cannot be or is not expected to pay.
+
+    An `Outcome` that was abandoned has done nothing, too: the recurrence does not forget. `insist` tries however
+    little there is to gain.
+    """
+    batch, steps = len(layout.lengths), len(layout.start) - 1
+    if weights.w_hr is not None or int(layout.lengths[-1]) < steps or not weights.hidden:
+        return None
+    seconds = fused_seconds(weights, batch)
+    if not insist and seconds * steps < _WORTH:
+        return None
+    H, lstm = weights.hidden, weights.kind == "lstm"
+    start = torch.from_numpy(np.concatenate(track.final(), axis=1) if lstm else track.final()[0].copy())
+    if not (np.isfinite(x.sum()) and bool(torch.isfinite(start).all())):
+        return None  # what is not finite never meets anything
+
+    def place(state: Tensor) -> None:
+        track.h[:, :H] = state[:, :H]
+        if lstm:
+            track.c[:, :H] = state[:, H:]
+
+    def order(state: Tensor, first: int, last: int) -> Tensor:
+        place(state)
+        low, high = (steps - last, steps - first) if track.backwards else (first, last)
+        piece = max(1, _PIECE // (track.bias.nbytes * batch))
+        cuts = [(a, min(a + piece, high)) for a in range(low, high, piece)]
+        for a, b in reversed(cuts) if track.backwards else cuts:
+            track.advance(track.gates(x, layout, a, b, workers), layout, a, b, 0, batch, out)
+        return torch.from_numpy(np.concatenate(track.final(), axis=1) if lstm else track.final()[0].copy())
+
+    flow = LaneFlow(
+        Lanes(weights), x, out, batch, order, seconds,
+        column=track.column, backwards=track.backwards, workers=workers, insist=insist,
+    )  # fmt: skip
+    found = shoot(flow, start, SEAM * float(np.finfo(out.dtype).eps), order=False)
+    if not found.abandoned:
+        place(found.state)
+    return found
