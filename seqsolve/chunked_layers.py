@@ -12,7 +12,7 @@ from .lanes import LaneFlow, Lanes
 from .shooting import Outcome, shoot
 
 SEAM = 8  # units of eps that a seam of a drop-in may have: its users compare with torch's own outputs
-_WORTH = 1e-3  # seconds of the fused loop from which on the burn-in is measured
+_WORTH = 5e-3  # seconds of the fused loop from which on the burn-in is measured
 
 
 def shoot_track(

@@ -12,6 +12,8 @@ from ._threads import thread_map
 from .cells import _SIGMOID, GATES, Weights, _register_bytes, lane_seconds
 
 _WORTH_A_THREAD = 5e-4  # seconds of work that pay for one more thread
+PROBES = 8  # places where pairs of trajectories are followed
+BUDGET = 0.05  # of the time of all steps in order, which the pairs may be followed for
 _PAYS = 0.6  # of the time of the loop that chunks must be estimated to stay below on one thread
 _TILES = {"rnn_tanh": (8, 4, 1), "rnn_relu": (8, 4, 1), "gru": (2, 1), "lstm": (2, 1)}
 
@@ -136,6 +138,13 @@ class LaneFlow:
     def put(self, times, rows):
         at = self._rows(np.asarray(times, np.int64))[:, None] + np.arange(self.batch)
         self.out[at, self.column : self.column + self.width] = rows[..., : self.width].numpy()
+
+    def limit(self):
+        """Of the time of the loop; the pairs of all probes fill a register or some."""
+        L = len(self.lanes.lanes)
+        registers = -(-2 * PROBES * self.batch // L)
+        part = BUDGET * self.seconds / (registers * L * self.lanes.seconds)
+        return int(self.steps * (BUDGET if self.insist else min(part, BUDGET)))
 
     def count(self, burn):
         """Whole registers of chunks that are four burn-ins long, or shorter ones; 1 where the loop is as fast."""

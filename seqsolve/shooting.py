@@ -11,7 +11,7 @@ multiple shooting (Bellen, Zennaro 1989, doi:10.1016/0377-0427(89)90037-X) with 
 (Falgout et al. 2014, doi:10.1137/130944230; for GRU: Moon and Cyr 2022, arXiv:2203.04738).
 
 M is measured beforehand (step 0): pairs of trajectories from unlike states, at places spread over the time axis, until
-all pairs have met. Where they do not within a twentieth of the steps, nothing else is tried.
+all pairs have met. Where they do not, in a twentieth of the time that all steps take, nothing else is tried.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ import torch
 from torch import Tensor
 
 from .dispatch import fused_seconds
-from .lanes import LaneFlow, Lanes
+from .lanes import BUDGET, PROBES, LaneFlow, Lanes
 from .recurrence import CellRecurrence, StepRecurrence
 
-PROBES = 8  # places where pairs of trajectories are followed
-BUDGET = 0.05  # of all steps, which the pairs may be followed for
+_PATIENCE = 48  # steps before pairs are given up that do not approach fast enough
 _FIRST = 8  # steps of a pair before the first look
 _MARGIN = 1.25  # the burn-in over what the slowest pair took
 
@@ -57,6 +56,10 @@ class Flow(Protocol):
 
     def put(self, times: Any, rows: Tensor) -> None:
         """Keep as much of these states as `rows` returns, or such rows again."""
+        ...
+
+    def limit(self) -> int:
+        """Steps that the pairs may be followed for: a small part of what all steps in order take."""
         ...
 
     def count(self, burn: int) -> int:
@@ -119,9 +122,9 @@ def shoot(
     """
     burn = burn_in(flow, x0, tol)
     if burn is None and repair:
-        reason = f"pairs of trajectories did not meet within {_limit(flow)} steps, so every step was made in order"
+        reason = f"pairs of trajectories did not promise to meet within {flow.limit()} steps, so all were made in order"
         return _given_up(flow, x0, reason, order)
-    burn = burn or _limit(flow)
+    burn = burn or max(flow.limit(), 1)
     C = flow.count(burn) if length is None else flow.steps // max(length, 1)
     N = flow.steps // max(C, 1) if length is None else length
     M = min(burn, N)
@@ -179,16 +182,12 @@ def _given_up(flow: Flow, x0: Tensor, reason: str, order: bool) -> Outcome:
     return Outcome(length=flow.steps, abandoned=reason, state=flow.order(x0, 0, flow.steps) if order else None)
 
 
-def _limit(flow: Flow) -> int:
-    return int(BUDGET * flow.steps)
-
-
 def burn_in(flow: Flow, x0: Tensor, tol: float) -> int | None:
     """Steps after which trajectories from unlike states have met at every probe, and a quarter more; None if not.
 
     One of a pair starts from zero, as the chunks do, the other from random signs.
     """
-    limit = _limit(flow)
+    limit = flow.limit()
     spacing = (flow.steps - limit) // PROBES
     if limit < _FIRST or spacing < 1:
         return None
@@ -211,7 +210,10 @@ def burn_in(flow: Flow, x0: Tensor, tol: float) -> int | None:
         # the next look is where they will have met if they go on as in the last steps
         rate = (last - math.log(gap)) / step
         last = math.log(gap)
-        step = int(min(max(1.1 * (last - math.log(tol)) / rate, 4), 2 * done)) if rate > 0 else done
+        ahead = (last - math.log(tol)) / rate if rate > 0 else math.inf
+        if done >= _PATIENCE and done + ahead > 2 * limit:
+            return None
+        step = int(min(max(1.1 * ahead, 4), 2 * done, max(_PATIENCE - done, done)))
     return None
 
 
@@ -246,6 +248,9 @@ class StepFlow:
 
     def put(self, times, rows):
         self.states[times] = rows
+
+    def limit(self):
+        return int(BUDGET * self.steps)
 
     def count(self, burn):
         # a step costs its overhead, worth about 4000 numbers, plus its numbers, for T / C + 2 M steps

@@ -136,15 +136,11 @@ def test_misuse_is_answered_with_a_sentence(rng):
         sq.feedback_attention(**{n: x for n, x in given.items() if n != "log_decay"})
     with pytest.raises(ValueError, match=r"log_decay reaches 1; pass logarithms of factors, at most 0"):
         sq.feedback_attention(**given | {"log_decay": torch.ones(1, 1, 1, 1).double()})
-    with pytest.raises(
-        ValueError, match=r"key_feedback has shape \(5, 3, 2\), which does not broadcast to"
-    ):
+    with pytest.raises(ValueError, match=r"key_feedback has shape \(5, 3, 2\), which does not broadcast to"):
         sq.feedback_attention(**given | {"key_feedback": torch.zeros(5, 3, 2).double()})
     with pytest.raises(ValueError, match=r"key_feedback holds NaN"):
         sq.feedback_attention(**given | {"key_feedback": torch.full((2, 3, 2), math.nan).double()})
-    with pytest.raises(
-        ValueError, match=r"state is \(1, 2, 3, 2\); pass a FeedbackState with S of"
-    ):
+    with pytest.raises(ValueError, match=r"state is \(1, 2, 3, 2\); pass a FeedbackState with S of"):
         sq.feedback_attention(**given, state=sq.FeedbackState(torch.zeros(1, 2, 3, 2), torch.zeros(1, 2, 2)))
     with pytest.raises(TypeError, match=r"v is"):
         sq.feedback_attention(**given | {"v": np.zeros((2, 2, 25, 2))})
