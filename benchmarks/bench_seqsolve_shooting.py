@@ -97,7 +97,7 @@ def step_of_the_user(units: int, steps: int, rounds: int) -> Race:
 
 
 def remembers(rounds: int, threads: int) -> Iterator[Race]:
-    """Gain 3 (chaotic: the error says nothing), many fixed points, and the trained GRU: what the attempt of auto costs."""
+    """Gain 3 (chaotic: no error means much), many fixed points, the trained GRU: what the attempt of auto costs."""
     module = sq.gallery.tanh_rnn(32, 3.0, rng=SEED, dtype=torch.float32).eval().requires_grad_(False)
     exact = sq.gallery.tanh_rnn(32, 3.0, rng=SEED).eval().requires_grad_(False)
     x = torch.randn(150_000, 1, 32, generator=torch.Generator().manual_seed(SEED))
