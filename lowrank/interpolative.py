@@ -159,8 +159,9 @@ def column_id(
 
     Complexity
     ----------
-    Fast: 4 m n additions, 20 m n flops for the certificate and 6 n k^2 for the coefficients; m (n + k) entries of A
-    read; memory (3 k + 26) n + m k numbers. Best: another m n entries and 2 m n k flops.
+    Fast: 4 m n additions, one more for the certificate (20 m n flops where A has fewer than 2560 rows, or is neither an
+    array nor a file), and 6 n k^2 flops for the coefficients; m (n + k) entries of A read; memory (3 k + 336) n + m k
+    numbers. Best: another m n entries and 2 m n k flops, twice that where columns are nearly dependent.
 
     References
     ----------

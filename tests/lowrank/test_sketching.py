@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lowrank as lr
 from lowrank.operands import as_operand
+from lowrank.passes import draw_table, with_probes
 from lowrank.sketching import ZETA, SparseStack
 from tests.reference import scaled_residual
 
@@ -90,3 +93,35 @@ def test_any_shape(m, n, height, seed):
 def test_a_sketch_for_another_number_of_rows_is_refused(rng):
     with pytest.raises(ValueError, match=r"the sketch is for 7 rows, but A has shape \(8, 3\)"):
         as_operand(np.ones((8, 3))).sketch(SparseStack.draw(4, 7, rng))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_second_sketch_rides_along_and_becomes_probes(rng, dtype):
+    """Rows of the first keep their bits; the probes are ``g T A`` in either memory order, and T keeps norms."""
+    A, S = matrix(rng, 300, 210, dtype), SparseStack.draw(40, 300, rng)
+    both = S.beside(64, rng)
+    g, T = rng.standard_normal((5, 64)), both.to_dense()[40:]
+    assert (np.count_nonzero(T, axis=0) == 1).all()
+    assert set(T[T != 0]) == {-1.0, 1.0}
+    for B in (A, np.asfortranarray(A)):
+        found = with_probes(as_operand(B).sketch(both, workers=2), g)
+        np.testing.assert_array_equal(found.Y, as_operand(A).sketch(S).Y)
+        np.testing.assert_allclose(found.W, g @ T @ A, atol=300 * np.finfo(dtype).eps * 20)
+        np.testing.assert_array_equal(found.W, with_probes(as_operand(A).sketch(both), g).W)
+
+
+def test_probes_from_a_table_are_those_of_the_array_that_they_stand_for(rng):
+    A = sp.random_array((500, 40), density=0.05, rng=rng, format="csr")
+    S = SparseStack.draw(12, 500, rng)
+    probes = draw_table(3, 500, rng)
+    one, other = (as_operand(A).sketch(S, p) for p in (probes, probes.to_dense()))
+    np.testing.assert_array_equal(one.W, other.W)
+    np.testing.assert_allclose(one.W, probes.to_dense() @ A.toarray(), atol=1e-12)
+
+
+def test_the_certificate_of_a_long_matrix_is_near_its_error(rng):
+    """A flat residual of rank 200 and 10 probes from 320 hashed rows: 15 % off is more than 5 sigma."""
+    A = rng.standard_normal((3000, 250))
+    f = lr.column_id(A, rank=40, rng=rng)
+    assert f.relative_error(A) == pytest.approx(f.certificate.estimate, rel=0.15)
+    assert f.certificate.probes == 10
