@@ -146,7 +146,8 @@ def sketch_strip(flat, first, stride, m, w, rows, signs, Y, norms):
 
     Floor: one read of A; z w m additions, whose loads and stores of Y come from L2, since a line of Y is rarely met
     twice before L1 drops it. On 20000 x 2000 float64 of a 210-row GEMM with A: 0.15 for reading strips of 768 bytes,
-    which the sums hide, 0.25 in all for z = 4; packing panels and gathering from them took 0.45.
+    which the sums hide, 0.25 in all for z = 4 (0.35 where
+    others use the same caches); packing panels and gathering from them took 0.45.
     """
     line = 64 // flat.itemsize
     for i in range(m):

@@ -15,8 +15,8 @@ def sketch_columns(indptr, indices, data, rows, signs, table, index, first, last
 
     Floor: (8 + 2 p) flops an entry; one random read of 4 (index, sign) pairs an entry, which come from memory and are
     what the time goes to; a table of probes stays in L2, where one row for each of 200000 would not, and a row of Y in
-    L1. On 200000 x 20000 with 393,000 entries, k = 50: 0.8 of 60 dense columns with the matrix, and 0.1 to bring CSR
-    into this order; scattering CSR rows into all of Y missed the cache at every update and took thrice as long.
+    L1. On 200000 x 20000 with 393,000 entries, k = 50, on a machine with other load: 1.3 of 60 dense columns with the
+    matrix, and 0.2 to bring CSR into this order; scattering CSR rows into all of Y misses the cache at every update.
     """
     for j in range(first, last):
         y = Y[j]
