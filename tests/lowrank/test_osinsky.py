@@ -61,6 +61,7 @@ class Asked:
     Y: np.ndarray
     k: int
     exact: bool = False
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(7))
     rows: list = field(default_factory=list)
 
     def compressed(self, rows):
@@ -70,7 +71,7 @@ class Asked:
 
 @pytest.mark.parametrize("k, rows", [(8, 18), (40, 50), (80, 100)])
 def test_what_is_asked_of_a_sketch(rng, monkeypatch, k, rows):
-    """k + max(10, k / 4) rows for the leading space, 64 for the residual, and noise of 64 eps of the first value."""
+    """Where an SVD is taken: k + max(10, k / 4) rows for the leading space, 64 for the residual; noise 64 eps s_1."""
     Y = rng.standard_normal((200, 150)).astype(np.float32)
     seen = []
     monkeypatch.setattr(osinsky, "greedy", lambda V, E, noise: seen.append((V, E, noise)) or np.arange(k))
