@@ -12,6 +12,7 @@ from ._progress import reporting
 from ._tensors import identity, solve_triangular, takes_tensors
 from ._threads import blas_threads, resolve_workers
 from .certificate import Certificate, from_residuals, of_nothing, spectral
+from .cur_rank import nested
 from .interpolative import FLAT, choose_columns
 from .operands import Operand, as_operand
 from .passes import PROBES, FirstPass, first_pass, squared_norms, unit
@@ -21,7 +22,7 @@ from .selection.auto import CHEAP
 from .selection.working import pivot_order
 from .sketching import check_sketch
 from .spectral_rank import ByBounds
-from .tolerance import ByProbes, Growing, bound, columns_within
+from .tolerance import ByProbes, Growing, bound, columns_within, growing_for
 
 CORES = ("auto", "sketched", "optimal", "cross")
 
@@ -103,9 +104,9 @@ def cur(
     ----------
     A : (m, n) matrix of any kind that `as_operand` reads.
     rank : columns, ``0 <= rank <= min(m, n)``; the rows are as many and `oversample` more.
-    tol : relative error to reach, in place of a rank: columns as in `column_id`, then more columns and rows
-        until 20 probes of their own put the error of the CUR itself below it with 99.9 % confidence, and no more than
-        they ask for.
+    tol : relative error of the CUR itself to reach, in place of a rank. With the optimal core, which "auto" takes
+        here, the errors of all ranks are known from one projection of A, as in `column_id`; with the others, for a
+        LinearOperator, blocks or a very small `tol`, 20 probes put it below `tol` with 99.9 % confidence.
     norm : "fro" or "spectral", the norm of the certificate and of `tol`.
     core : "auto" takes the sketched core, and the optimal one where the probes show that it is needed. "sketched" and
         "cross" are left for the optimal core only where the probes cannot rule out that zero would be nearer to A.
@@ -162,6 +163,7 @@ def cur(
     workers = resolve_workers(workers)
     before = operand.entries_read
     choices: list[str] = []
+    known: Certificate | None = None
     generator = np.random.default_rng(rng)
     with reporting(progress, 5, "stage", operand) as report:
         if tol is None:
@@ -173,16 +175,16 @@ def cur(
             if parts.repaired and status is Status.RANK_REACHED:
                 status = Status.REPAIRED
         else:
-            start, J, parts, method, status = _within(
+            start, J, parts, method, status, known = _within(
                 operand, tol, norm, extra, selection, core, sketch, generator, workers, choices
             )
         report(4)
-        certificate = _certify(start, J, parts.core, parts.R)
+        certificate = known or _certify(start, J, parts.core, parts.R)
         choices.append(f"rows by {parts.rule}, on the chosen columns")
         if status is Status.EXACT_RANK and not certificate.estimate <= 1e4 * np.finfo(parts.C.dtype).eps:
             status = Status.DEPENDENT  # the probes disagree that nothing is left
         choices.append(f"core {parts.found}")
-        if norm == "spectral":
+        if norm == "spectral" and not known:
             certificate = spectral(start.operand, *_products(parts), start.rng, workers)
         if not len(J):
             certificate = of_nothing(certificate)
@@ -236,11 +238,23 @@ def _within(
     workers: int,
     choices: list[str],
 ):
-    """(first pass, columns, parts, rule, status) of the least CUR whose own error the deciding probes put in `tol`.
+    """(first pass, columns, parts, rule, status, certificate) of the least CUR whose own error is within `tol`.
 
-    Columns that are enough for an ID are the fewest that may do; a sixteenth more at a time until the CUR is within,
-    and then halves of the last step.
+    With the optimal core, which "auto" takes here, `nested` finds it. Otherwise the deciding probes judge, and columns
+    that are enough for an ID are the fewest that may do; a sixteenth more at a time until the CUR is within, and then
+    halves of the last step.
     """
+    if core in ("auto", "optimal") and tol < 1:
+        growing, judge = growing_for(operand, rng, workers, sketch, norm, tol, "fast")
+        best = None
+        if not isinstance(judge, ByProbes):
+            best = nested(growing, judge, tol, extra, selection, choose_rows, choices)
+        if best is not None:
+            factor = best.M.dtype.type(getattr(growing.start.operand, "factor", 1.0))
+            C, R = operand.keep_columns(best.J, workers=workers), operand.keep_rows(best.rows, workers=workers)
+            made = Core(best.P, factor * best.M, best.T)
+            parts = _Parts(best.rows, C, R, made, len(best.J), best.rule, "optimal", False)
+            return growing.start, best.J, parts, best.found.method, best.met, best.certificate
     growing = Growing(operand, rng, workers, sketch)
     judge = ByBounds(growing) if norm == "spectral" else ByProbes(growing)
     found = columns_within(growing, judge, tol, selection, choices)
@@ -257,7 +271,7 @@ def _within(
 
     J, parts = found.J, made(found.J)
     if status is not Status.TOLERANCE_MET or tol >= 1 or met(J, parts):
-        return growing.start, J, parts, method, status
+        return growing.start, J, parts, method, status, None
     few, enough, tries = len(J), 0, 1
     k = few + max(1, few // 16)
     while k > few:
@@ -279,7 +293,7 @@ def _within(
         else:
             k = few + max(1, few // 16)
     choices.append(f"{len(J)} columns and {len(parts.rows)} rows after {tries} tries, the least CUR that is within")
-    return growing.start, J, parts, method, status
+    return growing.start, J, parts, method, status, None
 
 
 def _products(parts: _Parts):
