@@ -219,7 +219,10 @@ class PartialCholesky:
         """
         sizes = np.einsum("ij,ij->i", self.Ft[: self.size], self.Ft[: self.size].conj()).real.astype(np.float64)
         left = float(self.residual.sum()) + np.append(np.cumsum(sizes[::-1])[::-1], 0.0)
-        r = int(np.argmax(left <= self.target)) if (left <= self.target).any() else self.size
+        self.cut(int(np.argmax(left <= self.target)) if (left <= self.target).any() else self.size)
+
+    def cut(self, r: int) -> None:
+        """Keep the first r landmarks."""
         self.residual += np.einsum("ij,ij->j", self.Ft[r : self.size], self.Ft[r : self.size].conj()).real
         self.landmarks, self.pivots, self.size = self.landmarks[:r], self.pivots[:r], r
 
