@@ -252,8 +252,8 @@ def _within(
         if best is not None:
             factor = best.M.dtype.type(getattr(growing.start.operand, "factor", 1.0))
             C, R = operand.keep_columns(best.J, workers=workers), operand.keep_rows(best.rows, workers=workers)
-            made = Core(best.P, factor * best.M, best.T)
-            parts = _Parts(best.rows, C, R, made, len(best.J), best.rule, "optimal", False)
+            middle = Core(best.P, factor * best.M, best.T)
+            parts = _Parts(best.rows, C, R, middle, len(best.J), best.rule, "optimal", False)
             return growing.start, best.J, parts, best.found.method, best.met, best.certificate
     growing = Growing(operand, rng, workers, sketch)
     judge = ByBounds(growing) if norm == "spectral" else ByProbes(growing)
