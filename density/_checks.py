@@ -41,11 +41,11 @@ def as_weights(weights, n: int):
 
 
 def as_order(order):
-    """None for "auto", else an int >= 0."""
+    """None for "auto" and the names of criteria, else an int >= 0."""
     if isinstance(order, str):
-        if order == "auto":
+        if order in ("auto", "aic", "bic", "cv"):
             return None
-        raise ValueError(f"order={order!r} is not known; pass order='auto' or an integer >= 0")
+        raise ValueError(f"order={order!r} is not known; pass order='auto', 'aic', 'bic', 'cv' or an integer >= 0")
     try:
         K = int(order)
         exact = order == K
@@ -71,3 +71,16 @@ def as_support(support):
     if np.isinf(lo) and np.isinf(hi):
         raise ValueError("support=(-inf, inf) is the whole line; leave support out, or pass at least one finite end")
     return lo, hi
+
+
+def as_roughness(roughness):
+    """None for "auto", else a finite number >= 0."""
+    if isinstance(roughness, str) and roughness == "auto":
+        return None
+    try:
+        gamma = float(roughness)
+    except (TypeError, ValueError):
+        raise ValueError(f"roughness={roughness!r} is not a number; pass 'auto', 0 for none, or a weight > 0") from None
+    if not 0 <= gamma < np.inf:
+        raise ValueError(f"roughness={gamma:g} is not a weight; pass 'auto', 0 for none, or a finite number > 0")
+    return gamma

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from .cells import Cells
-from .censored import CensoredCircle
 from .code_length import log_mass
 from .fourier import FourierDensity, Tail
+from .image import AnyMap, circle_of
 from .likelihood import Certified, Circle, Maximum, certified_maximum, ranked_maximum, spectral_factor
-from .maps import Map
 from .mixture_map import MixtureMap
-from .own_map import OwnMap
 from .report import Candidate, FitReport, OrderStep, Status
+from .roughness import SmoothedCircle
+from .validation import Folds, automatic_gamma
 
 _LADDER = (0, 1, 2, 3, 4, 6, 8, 11, 16, 22, 32, 45, 64, 90, 128, 181, 256, 362, 512)
 _COARSE = (0, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -22,45 +22,6 @@ _RESIDUE = 32  # the highest order that a mixture map is judged with: what it le
 _RANK = 0.02  # orders and maps are ranked on likelihoods this exact, in nats of the whole data
 _WORTH = 0.1  # nats of all held-out data that each number of a map and its order must bring
 _FINE = 2.0  # waves an interval that a map for rounded data is judged with
-_POINT = 1 / 32  # half waves of the highest order that an interval may be wide and still count as a point
-
-AnyMap = Map | OwnMap | MixtureMap
-
-
-def _nodes_for(order: int) -> int:
-    """Twice the 16 K that linear binning needs, a power of two."""
-    return 1 << int(np.ceil(np.log2(max(1024, 32 * order))))
-
-
-def circle_of(data: Cells, m: AnyMap, order: int, basis: str, masses=None) -> Circle:
-    """The image of the data on the circle, with nodes for `order`; intervals stay intervals where that matters."""
-    masses = data.masses if masses is None else masses
-    count, periodic = _nodes_for(order), basis == "periodic"
-    if data.widths is None:
-        return Circle(_nodes_of(m.forward(data.centres), masses, count, periodic), basis)
-    low, high = (m.forward(x) for x in data.bounds)
-    wide = (high - low) * max(order, 1) > _POINT
-    points = _nodes_of((low + high)[~wide] / 2, masses[~wide], count, periodic)
-    if not wide.any():
-        return Circle(points, basis)
-    low, high, masses = low[wide], high[wide], masses[wide]
-    pieces = int(np.clip(np.ceil(2 * count * np.max(high - low)), 1, 64))
-    inside = (np.arange(pieces) + 0.5) / pieces
-    spread = low[:, None] + (high - low)[:, None] * inside
-    every = points + _nodes_of(spread.reshape(-1), np.repeat(masses / pieces, pieces), count, periodic)
-    return CensoredCircle(every, basis, points, low, high, masses)
-
-
-def _nodes_of(u, masses, count: int, periodic: bool):
-    """Linear binning to equispaced nodes of [0, 1]."""
-    u = u * count
-    left = np.minimum(u.astype(np.int64), count - 1)
-    part = u - left
-    out = np.bincount(left, masses * (1 - part), count + 1) + np.bincount(left + 1, masses * part, count + 1)
-    if periodic:
-        out[0] += out[-1]
-        return out[:-1]
-    return out
 
 
 def _highest(data: Cells, n: float) -> int:
@@ -111,29 +72,62 @@ def _ascend(data: Cells, m: AnyMap, orders, basis: str, masses=None, patience: i
     return best, found, aic, circle
 
 
-def best_order(data: Cells, m: AnyMap, K: int | None, basis: str) -> tuple[Certified, tuple[OrderStep, ...]]:
+def best_order(
+    data: Cells, m: AnyMap, K: int | None, basis: str, *, criterion: str = "aic", roughness: float | None = 0.0
+) -> tuple[Certified, tuple[OrderStep, ...], float]:
+    """The certified maximum of the order that the criterion prefers (or of K), the path to it, and gamma.
+
+    roughness : gamma, or None to choose it by cross-validation.
+    """
     per_order = 1 if basis == "cosine" else 2
-    if K is not None:
-        best = certified_maximum(circle_of(data, m, K, basis), K)
-        step = OrderStep(K, best.log_likelihood, -2 * best.log_likelihood + 2 * per_order * K / data.n)
-        return best, (step,)
+    price = per_order * (np.log(data.n) if criterion == "bic" else 2) / data.n
     top = _highest(data, data.n)
+    path: tuple[OrderStep, ...] = ()
+    start = None
+    if K is None:
+        K, path, circle, start = _climb(data, m, basis, top, criterion, price)
+    else:
+        circle = circle_of(data, m, K, basis)
+    gamma = roughness
+    if gamma is None:
+        wide, gamma = automatic_gamma(data, m, basis, K, min(2 * K + 8, top) if path else K)
+        if wide > K:
+            K, circle = wide, circle_of(data, m, wide, basis)
+    best = certified_maximum(SmoothedCircle(circle, gamma) if gamma else circle, K, start)
+    if K not in {step.order for step in path}:
+        aic = -2 * best.log_likelihood + 2 * per_order * K / data.n
+        path = (*path, OrderStep(K, best.log_likelihood, aic, -2 * best.log_likelihood + price * K))
+    return best, path, gamma
+
+
+def _climb(
+    data: Cells, m: AnyMap, basis: str, top: int, criterion: str, price: float
+) -> tuple[int, tuple[OrderStep, ...], Circle, np.ndarray]:
+    """Best order, path, circle and coefficients: up the ladder, then bisection of the two steps around the best."""
     best, found, aic, circle = _ascend(data, m, [k for k in _LADDER if k <= top], basis, patience=3)
-    below = max((k for k in found if k < best), default=best)
-    above = min((k for k in found if k > best), default=best)
-    # Bisect the two steps of the ladder that enclose the best order.
+    folds = Folds(data, m, basis, max(found)) if criterion == "cv" else None
+    known: dict[int, float] = {}
+
+    def score(k: int) -> float:
+        """The criterion; lower is better."""
+        if folds is None:
+            return -2 * found[k].log_likelihood + price * k
+        if k not in known:
+            known[k] = -2 * folds.score(k)
+        return known[k]
+
     while True:
+        best = min(found, key=score)
+        below = max((k for k in found if k < best), default=best)
+        above = min((k for k in found if k > best), default=best)
         untried = [k for k in ((below + best) // 2, (best + above) // 2) if k not in found]
         if not untried:
             break
         for k in untried:
             start = max((j for j in found if j < k), default=None)
             found[k] = ranked_maximum(circle, k, None if start is None else found[start].a, precision=_RANK / data.n)
-        best = min(found, key=aic)
-        below = max((k for k in found if k < best), default=best)
-        above = min((k for k in found if k > best), default=best)
-    path = tuple(OrderStep(k, found[k].log_likelihood, aic(k)) for k in sorted(found))
-    return certified_maximum(circle, best, found[best].a), path
+    path = tuple(OrderStep(k, found[k].log_likelihood, aic(k), score(k)) for k in sorted(found))
+    return best, path, circle, found[best].a
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 
-from ._checks import as_order, as_support
+from ._checks import as_order, as_roughness, as_support
 from ._threads import blas_threads
 from .cells import Cells, cells
 from .choice import best_order, judge, preferred
@@ -14,6 +14,7 @@ from .likelihood import GAP_TOLERANCE
 from .maps import candidates, check_map
 from .mixture_map import mixture_map
 from .own_map import MonotoneMap, own_map
+from .polish import polished
 from .report import FitReport, FitWarning, Status
 
 _WAVY = 16  # orders from which on a mixture of peaks is worth trying as a map
@@ -27,7 +28,7 @@ def fit(
     map: str | MonotoneMap = "auto",
     support=None,
     basis: str = "cosine",
-    roughness: float = 0,
+    roughness: float | str = 0,
     workers: int | None = None,
 ) -> FourierDensity:
     """Maximum-likelihood Fourier density of one-dimensional samples, with a certificate that it is the maximum.
@@ -40,14 +41,17 @@ def fit(
     ----------
     x : array of real numbers of any shape, at least 5 and not all equal; or a HistogramSketch.
     weights : array of x's length, >= 0; n becomes the effective number (sum w)^2 / sum w^2.
-    order : "auto" for the lowest AIC, or the highest frequency K (cosine: K free numbers, periodic: 2 K).
+    order : "auto" or "aic" for the lowest AIC, "bic", "cv" for the best of five-fold cross-validation, or the highest
+        frequency K itself (cosine: K free numbers, periodic: 2 K).
     map : "auto" for the best held-out likelihood, or "normal", "logistic", "laplace", "cauchy", "affine", "arcsine",
         "mixture"; on a half line "exponential", "loglogistic", "lognormal"; or an object with forward, inverse
         and log_derivative.
     support : (lo, hi) that is believed: no mass outside, no safety tail; one end may be infinite. The map is then
         "affine" or "arcsine", or one of the half line.
     basis : "cosine", or "periodic" for circular data of period support[1] - support[0].
-    roughness : 0; the penalty on the integral of p'^2 is not built yet.
+    roughness : gamma of the penalty ``gamma int_0^1 p'(u)^2 du`` on the mean log-likelihood; 0 for none, "auto" for the
+        best of five-fold cross-validation up to 3000 samples, with twice the order where a penalty helps. An automatic
+        order is chosen without it.
     workers : threads that count samples; None for all cores. The result does not depend on it.
 
     Returns
@@ -60,6 +64,8 @@ def fit(
 
     Notes
     -----
+    Where at most 20,000 distinct samples were not rounded, the last Newton steps go over the samples themselves, and
+    the certificate is that of their exact likelihood; `report.polish` says so.
     Time O(n) for the sketch, then O(m log m + K^3) a Newton step on m >= 16 K nodes, independent of n.
 
     References
@@ -79,8 +85,7 @@ def fit(
     kind = check_map(map) if isinstance(map, str) else "own"
     if basis not in ("cosine", "periodic"):
         raise ValueError(f"basis={basis!r} is not known; pass 'cosine' or 'periodic'")
-    if roughness != 0:
-        raise NotImplementedError(f"roughness={roughness!r} is not built yet; pass roughness=0")
+    gamma, criterion = as_roughness(roughness), order if order in ("bic", "cv") else "aic"
     if basis == "periodic" and support is None and kind == "auto":
         raise ValueError("basis='periodic' needs the period of the data: pass support=(lo, hi), say (0, 2 * np.pi)")
     if basis == "periodic" and support is not None and np.isinf(support).any():
@@ -116,7 +121,8 @@ def fit(
             peaks = mixture_map(data.centres, data.masses, data.n)
             maps, tried = [*maps, peaks], [*tried, *judge(data, [peaks], tail, K, basis)]
         chosen = maps[preferred(tried)] if tried else maps[0]
-        best, path = best_order(data, chosen, K, basis)
+        best, path, gamma = best_order(data, chosen, K, basis, criterion=str(criterion), roughness=gamma)
+        best, polish = polished(data, chosen, basis, best, gamma)
     status = Status.CERTIFIED if best.gap_nats <= GAP_TOLERANCE else Status.UNCERTIFIED
     if status is Status.UNCERTIFIED:
         warnings.warn(
@@ -128,7 +134,9 @@ def fit(
     seconds = time.perf_counter() - clock
     atoms = tuple(zip(data.atoms.values, data.atoms.masses))
     candidates_ = tuple(t.candidate for t in tried)
-    report = FitReport(status, data.total, candidates_, path, data.grid, atoms, best.gap_nats, seconds)
+    report = FitReport(
+        status, data.total, candidates_, path, data.grid, atoms, best.gap_nats, str(criterion), gamma, polish, seconds
+    )
     return FourierDensity(basis, chosen, best.a, tail, chosen.n_parameters(support is not None), report, data.atoms)
 
 

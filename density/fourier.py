@@ -235,11 +235,16 @@ class FourierDensity:
 
         return sentences(self)
 
-    def plot(self, data=None, *, ax=None):
-        """The density, over a histogram of `data` if given, on one matplotlib Axes, which is returned."""
-        from .plotting import plot_density
+    def plot(self, data=None, *, kind: str = "density", parts: bool = False, ax=None):
+        """A picture on one matplotlib Axes, which is returned.
 
-        return plot_density(self, data, ax=ax)
+        kind : "density", over a histogram of `data` if given (with `parts` the map and the polynomial on it too);
+            "order", the criterion over the orders that were tried; "qq", quantiles of `data` and their 99 % band;
+            "certificate", the eigenvalues of M, none above 1 at the maximum. The last two need the `data` of the fit.
+        """
+        from .plotting import plot
+
+        return plot(self, data, kind=kind, parts=parts, ax=ax)
 
     def to_scipy(self):
         """A distribution of `scipy.stats` (make_distribution) with these pdf, cdf and quantiles.
@@ -383,7 +388,8 @@ class FourierDensity:
             ends = self.map.inverse(small), self.map.inverse_complement(small), self.map.support
             x = np.concatenate([self.map.inverse(u), *ends])
         if self.tail.mass:
-            far = self.tail.scale * np.logspace(0, 300, 301)
+            with np.errstate(over="ignore"):
+                far = self.tail.scale * np.logspace(0, 300, 301)
             x = np.concatenate([self.tail.loc - far[::-1], x, self.tail.loc + far])
         x = np.unique(x[np.isfinite(x)])
         return x, np.maximum.accumulate(self._below(x)), np.minimum.accumulate(self._above(x))

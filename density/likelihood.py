@@ -137,7 +137,7 @@ class Circle:
         return fft(np.concatenate([c, np.zeros(self.size - 2 * order - 1), np.conj(c[:0:-1])])).real
 
 
-def spectral_factor(circle: Circle, p, order: int, floor: float = 1e-4):
+def spectral_factor(circle: Any, p, order: int, floor: float = 1e-4):
     """Coefficients of the minimum-phase A with |A|^2 = p, cut at `order` (Kolmogorov's cepstral method).
 
     ``log p = sum_n l_n e^{i n theta}``; keeping l_0 / 2 and the l_n of n > 0 gives log A, analytic inside the circle.
@@ -168,7 +168,7 @@ class Maximum:
     steps: int
 
 
-def maximise(circle: Circle, a, *, precision: float = _STALL, max_steps: int = 300) -> Maximum:
+def maximise(circle: Any, a, *, precision: float = _STALL, max_steps: int = 300) -> Maximum:
     """Newton's method with Levenberg damping, from `a`, until a step promises to gain less than `precision` nats.
 
     Newton rather than L-BFGS because the Hessian is one FFT away: on the 25-mode mixture it took 7-9 steps where L-BFGS
@@ -206,7 +206,7 @@ def maximise(circle: Circle, a, *, precision: float = _STALL, max_steps: int = 3
     return Maximum(a, circle.log_likelihood(a, A), steps)
 
 
-def optimality_gap(circle: Circle, a) -> float:
+def optimality_gap(circle: Any, a) -> float:
     """Certified bound, in nats per sample, on what any model of this order could still gain over `a`.
 
     LAPACK's largest eigenvalue plus its backward error. A Lanczos value would be no certificate: it bounds lambda_max
@@ -218,7 +218,7 @@ def optimality_gap(circle: Circle, a) -> float:
     return max(0.0, circle.gap(float(values[-1]) + rounding * float(np.abs(values).max()), a))
 
 
-def escape(circle: Circle, a):
+def escape(circle: Any, a):
     """Leave a stationary point that is not the maximum: mix in the top eigenvector of M and factor again.
 
     Along p_t = (1 - t) p + t |V|^2 the slope of the likelihood at t = 0 is lambda_max - 1 > 0, and it is concave in t.
@@ -273,12 +273,12 @@ class Certified:
     steps: int
 
 
-def ranked_maximum(circle: Circle, order: int, start=None, *, precision: float) -> Maximum:
+def ranked_maximum(circle: Any, order: int, start=None, *, precision: float) -> Maximum:
     """The maximum to `precision` nats, uncertified: enough to compare orders and maps."""
     return maximise(circle, _first_guess(circle, order, start), precision=precision)
 
 
-def _first_guess(circle: Circle, order: int, start):
+def _first_guess(circle: Any, order: int, start):
     """The spectral factor of the Fejer means, or `start` padded with zeros where that is likelier."""
     a = spectral_factor(circle, circle.smoothed(order), order)
     if start is None:
@@ -287,7 +287,7 @@ def _first_guess(circle: Circle, order: int, start):
     return start if circle.objective(start) > circle.objective(a) else a
 
 
-def certified_maximum(circle: Circle, order: int, start=None, *, tolerance: float = GAP_TOLERANCE) -> Certified:
+def certified_maximum(circle: Any, order: int, start=None, *, tolerance: float = GAP_TOLERANCE) -> Certified:
     """Maximise from the spectral factor (or from `start`, if likelier), reflect, certify; escape while not met."""
     best = maximise(circle, _first_guess(circle, order, start))
     gap, steps = optimality_gap(circle, best.a), best.steps

@@ -27,11 +27,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class OrderStep:
-    """One order that was tried on the chosen map; `aic` is per sample, lower is better."""
+    """One order that was tried on the chosen map; `aic` and `score`, the criterion asked for, are best where low."""
 
     order: int
     log_likelihood: float
     aic: float
+    score: float
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class FitReport:
     grid : step of the rounding that was found in the data, or None.
     atoms : (value, mass) of the values that were taken out as point masses.
     gap_nats : bound on what the best model of this order could still gain, nats per sample.
+    criterion : "aic", "bic" or "cv": what chose the order.
+    gamma : weight of the penalty on int p'^2; 0 for none.
+    polish : "direct" or "finufft" where the last steps were made on the exact samples, else None.
     seconds : wall time of the fit; not part of equality nor of `to_bytes`.
     """
 
@@ -56,6 +60,9 @@ class FitReport:
     grid: float | None = None
     atoms: tuple[tuple[float, float], ...] = ()
     gap_nats: float = float("nan")
+    criterion: str = "aic"
+    gamma: float = 0.0
+    polish: str | None = None
     seconds: float = 0.0
 
 
@@ -71,9 +78,14 @@ def sentences(p) -> str:
     else:
         lines.append(f"Map: {where}; as asked.")
     if len(r.order_path) > 1:
-        lines.append(f"Order: {p.order}, the lowest AIC of {len(r.order_path)} orders tried, {p.basis} basis.")
+        why = {"aic": "lowest AIC", "bic": "lowest BIC", "cv": "best cross-validated likelihood"}[r.criterion]
+        lines.append(f"Order: {p.order}, the {why} of {len(r.order_path)} orders tried, {p.basis} basis.")
     else:
         lines.append(f"Order: {p.order}, {p.basis} basis.")
+    if r.gamma:
+        lines.append(f"Roughness: {r.gamma:.3g} times the integral of p'^2 was taken from the likelihood.")
+    if r.polish:
+        lines.append(f"The last Newton steps went over the exact samples ({r.polish} sums), without binning.")
     if p.tail.mass:
         lines.append(
             f"Safety tail: Cauchy of mass {p.tail.mass:.2e} at {p.tail.loc:.6g}, so that no value has probability 0; "

@@ -7,7 +7,7 @@ from scipy import stats
 import density as ds
 from density.cells import cells
 from density.censored import CensoredCircle, interval_means
-from density.choice import circle_of
+from density.image import circle_of
 from density.likelihood import Circle, certified_maximum, maximise, optimality_gap
 
 

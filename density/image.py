@@ -1,0 +1,50 @@
+"""The image of the data on the circle: a map, and weights on equispaced nodes or intervals between them."""
+
+import numpy as np
+
+from .cells import Cells
+from .censored import CensoredCircle
+from .likelihood import Circle
+from .maps import Map
+from .mixture_map import MixtureMap
+from .own_map import OwnMap
+
+_POINT = 1 / 32  # half waves of the highest order that an interval may be wide and still count as a point
+
+AnyMap = Map | OwnMap | MixtureMap
+
+
+def _nodes_for(order: int) -> int:
+    """Twice the 16 K that linear binning needs, a power of two."""
+    return 1 << int(np.ceil(np.log2(max(1024, 32 * order))))
+
+
+def circle_of(data: Cells, m: AnyMap, order: int, basis: str, masses=None) -> Circle:
+    """The image of the data on the circle, with nodes for `order`; intervals stay intervals where that matters."""
+    masses = data.masses if masses is None else masses
+    count, periodic = _nodes_for(order), basis == "periodic"
+    if data.widths is None:
+        return Circle(_nodes_of(m.forward(data.centres), masses, count, periodic), basis)
+    low, high = (m.forward(x) for x in data.bounds)
+    wide = (high - low) * max(order, 1) > _POINT
+    points = _nodes_of((low + high)[~wide] / 2, masses[~wide], count, periodic)
+    if not wide.any():
+        return Circle(points, basis)
+    low, high, masses = low[wide], high[wide], masses[wide]
+    pieces = int(np.clip(np.ceil(2 * count * np.max(high - low)), 1, 64))
+    inside = (np.arange(pieces) + 0.5) / pieces
+    spread = low[:, None] + (high - low)[:, None] * inside
+    every = points + _nodes_of(spread.reshape(-1), np.repeat(masses / pieces, pieces), count, periodic)
+    return CensoredCircle(every, basis, points, low, high, masses)
+
+
+def _nodes_of(u, masses, count: int, periodic: bool):
+    """Linear binning to equispaced nodes of [0, 1]."""
+    u = u * count
+    left = np.minimum(u.astype(np.int64), count - 1)
+    part = u - left
+    out = np.bincount(left, masses * (1 - part), count + 1) + np.bincount(left + 1, masses * part, count + 1)
+    if periodic:
+        out[0] += out[-1]
+        return out[:-1]
+    return out
