@@ -19,8 +19,8 @@ import density as ds
 from benchmarks import peers
 from benchmarks.ratios import Race, all_threads, race
 from density.cells import cells
-from density.image import circle_of
 from density.fourier import FourierDensity
+from density.image import circle_of
 from density.likelihood import Circle, minimum_phase, spectral_factor
 
 ORDER = 50

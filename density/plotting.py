@@ -48,9 +48,9 @@ def _axes():
 
 def plot_density(p: "FourierDensity", data, parts: bool, ax) -> None:
     """The density, over a histogram of `data` if given; with `parts` what it is made of; atoms as stems."""
-    lo, hi = p.ppf([0.002, 0.998])
+    lo, hi = (float(v) for v in p.ppf([0.002, 0.998]))
     if not lo < hi:  # nearly all is one atom
-        lo, hi = (p.map.inverse(u) for u in (0.002, 0.998))
+        lo, hi = (float(v) for v in p.map.inverse(np.array([0.002, 0.998])))
         lo, hi = min([lo, *p.atoms.values]), max([hi, *p.atoms.values])
     atoms = np.array(p.atoms.values)
     if data is not None:
@@ -58,7 +58,7 @@ def plot_density(p: "FourierDensity", data, parts: bool, ax) -> None:
         seen = data[(data >= lo) & (data <= hi) & ~np.isin(data, atoms)]
         bins = int(np.clip(2 * len(data) ** (1 / 3), 10, 400))
         if p.report.grid is not None:  # whole rounding cells in every bar, or bars would beat against the grid
-            width = p.report.grid * max(1, np.ceil((hi - lo) / bins / p.report.grid))
+            width = p.report.grid * max(1, int(np.ceil((hi - lo) / bins / p.report.grid)))
             edges = np.arange(float(seen.min(initial=hi)) - p.report.grid / 2, hi + width, width)
         else:
             edges = np.linspace(lo, hi, bins + 1)
