@@ -1,5 +1,6 @@
 """One chunk of a container: elements to a record's payload and back, every check included."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ from . import rans
 from .checksum import crc32c
 from .container import CODED, STORED, Header, Record, name_of
 from .errors import ChecksumError, CorruptDataError, TruncatedDataError
+from .fourier_table import FIRST_BYTE, FourierTable
 from .integers import from_integers, to_integers, wire
 from .rans import FrequencyTables
 from .tables import Table
@@ -42,7 +44,7 @@ def contexts_of(header: Header, start: int, count: int) -> np.ndarray | None:
     return np.arange(start, start + count) // inner % header.shape[header.axis]
 
 
-def model_payload(models: list[Table]) -> bytes:
+def model_payload(models: Sequence[Table | FourierTable]) -> bytes:
     """The tables of a model, each with its length before it."""
     stored = [model.to_bytes() for model in models]
     return b"".join(varint(len(s)) + s for s in stored)
@@ -59,7 +61,9 @@ def read_model(record: Record, payload: bytes) -> FrequencyTables:
         size, at = read_varint(payload, at)
         if at + size > len(payload):
             raise TruncatedDataError(f"{name_of(record)} ends inside a table")
-        found.append(Table.from_bytes(payload[at : at + size]).tables)
+        stored = payload[at : at + size]
+        kind = FourierTable if stored[:1] == bytes([FIRST_BYTE]) else Table
+        found.append(kind.from_bytes(stored).tables)
         at += size
         symbols += len(found[-1].frequencies)
         if symbols > _MOST_SYMBOLS or len(found) > record.count:

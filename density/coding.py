@@ -13,10 +13,11 @@ from .container import MODEL, MOST_CHUNK, STORED, Header, Record, header_size, p
 from .container_v0 import decompress_v0
 from .counting import count_values
 from .errors import CorruptDataError, LimitExceededError
-from .integers import INTEGERS, PATTERNS, STEPS
+from .fourier_table import FourierTable, fourier_tables
+from .integers import INTEGERS, PATTERNS, SPECIAL, STEPS
 from .progress import reporting
 from .rans import FrequencyTables
-from .tables import Table, choose
+from .tables import Table, choose, cost
 
 CHUNK = 1 << 19
 _DEFAULT_LIMIT = 1 << 30
@@ -255,14 +256,30 @@ def _checked_axis(axis, shape, model) -> int:
     return axis
 
 
-def _table(values, mode: int, step: float, model, workers: int) -> Table:
+def _table(values, mode: int, step: float, model, workers: int) -> Table | FourierTable:
     distinct, counts, special = count_values(values, mode, workers)
-    if model is not None and len(distinct):
-        distinct, counts = _expected(distinct, int(counts.sum()), model, step if mode == STEPS else 1.0)
-    return choose(distinct, counts, special)
+    if model is None or not len(distinct):
+        return choose(distinct, counts, special)
+    unit = step if mode == STEPS else 1.0
+    best: Table | FourierTable = choose(*_expected(distinct, int(counts.sum()), model, unit), special)
+    odd = np.flatnonzero(special)
+    occurring, times = np.append(distinct, SPECIAL + odd), np.append(counts, special[odd])
+
+    def size(table: Table | FourierTable) -> float:
+        return cost(table.tables, occurring, times) + 8 * len(table.to_bytes())
+
+    least = size(best)
+    for table in fourier_tables(model, unit):
+        try:
+            bits = size(table)
+        except ValueError:  # beyond 64 bits
+            continue
+        if bits < least:
+            best, least = table, bits
+    return best
 
 
-def _channel_tables(parts: list[Part], header: Header, workers: int) -> list[Table]:
+def _channel_tables(parts: list[Part], header: Header, workers: int) -> list[Table | FourierTable]:
     axis = header.axis or 0
     inner = 1
     for extent in header.shape[axis + 1 :]:
@@ -271,7 +288,7 @@ def _channel_tables(parts: list[Part], header: Header, workers: int) -> list[Tab
         return []
     whole = np.concatenate([part.values for part in parts]).reshape(-1, header.shape[axis], inner)
 
-    def one(channel: int) -> Table:
+    def one(channel: int) -> Table | FourierTable:
         return _table([np.ascontiguousarray(whole[:, channel]).reshape(-1)], header.mode, header.step, None, 1)
 
     return thread_map(one, range(header.shape[axis]), workers)

@@ -111,6 +111,12 @@ def decompress_tensors(
     ------
     CorruptDataError : one of its children says what is wrong, and with which tensor.
     KeyError : a name that is not there.
+
+    Examples
+    --------
+    >>> import density as ds
+    >>> ds.decompress_tensors(ds.compress_tensors({"a": [1, 2], "b": [3]}), ["b"])
+    {'b': array([3])}
     """
     if kind not in ("numpy", "torch"):
         raise ValueError(f"kind={kind!r} is not known; pass 'numpy' or 'torch'")
@@ -133,6 +139,18 @@ def decompress_tensors(
 
 def tensor_reports(blob) -> tuple[TensorReport, ...]:
     """What each tensor of `compress_tensors` takes, read from the heads alone.
+
+    Parameters
+    ----------
+    blob : the bytes, or a buffer of them.
+
+    Returns
+    -------
+    tuple of TensorReport : in the order of the tensors.
+
+    Raises
+    ------
+    CorruptDataError : one of its children says what is wrong, and with which tensor.
 
     Examples
     --------

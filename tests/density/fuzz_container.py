@@ -41,6 +41,8 @@ def repaired(data: bytes) -> bytes:
     """The same bytes with every length and checksum outside the payloads made to fit, as far as the layout allows."""
     b = bytearray(data)
     b[:4] = MAGIC
+    if len(b) > 4:
+        b[4] &= 1
     if len(b) >= HEADER.size + 4 and b[4] == 1:
         size = min(max(struct.unpack_from("<H", b, 10)[0], HEADER.size + 4), len(b))
         struct.pack_into("<H", b, 10, size)
