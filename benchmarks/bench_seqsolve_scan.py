@@ -76,7 +76,8 @@ def diagonal(steps: int, width: int, regime: str, threads: int, rounds: int) -> 
 def constant(steps: int, n: int, rounds: int) -> Race:
     """One matrix: ours, its eigenvectors, and the loop of torch products."""
     rng = np.random.default_rng(SEED)
-    A = torch.from_numpy(rng.standard_normal((n, n)) * 0.9 / np.sqrt(n)).float()
+    A = rng.standard_normal((n, n))
+    A = torch.from_numpy(A * 0.9 / np.abs(np.linalg.eigvals(A)).max()).float()
     b = torch.from_numpy(rng.standard_normal((steps, n))).float()
 
     def eigen():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 _HALVES = (torch.float16, torch.bfloat16)
 _NUMBERS = (torch.float32, torch.float64, torch.complex64, torch.complex128)
@@ -58,3 +61,22 @@ def positive_integer(value, name: str) -> int:
     if value < 1:
         raise ValueError(f"{name}={value} must be at least 1")
     return int(value)
+
+
+functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]  (torch has no public names for it)
+
+
+def transforming() -> bool:
+    """Whether a torch.func transform is active."""
+    return functorch.maybe_current_level() is not None
+
+
+def dual_level() -> bool:
+    """Whether tensors may be dual numbers of forward mode."""
+    return forward_ad._current_level >= 0  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def followed(*tensors: Tensor) -> bool:
+    """Whether torch has to know how a result came from these tensors."""
+    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    return wanted or transforming() or dual_level()

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
+from ._checks import transforming
 from .cells import GATES
 from .linearization import Gates
 from .recurrence import cell_tensors, cell_values
@@ -175,12 +176,6 @@ class _Implicit(torch.autograd.Function):
         grads = iter([torch.zeros_like(t) if s is None else s for s, t in zip(total, targets)])
         rest = [next(grads) if need else None for need in needs[1:]]
         return None, None, carry if needs[0] else None, *rest
-
-
-def transforming() -> bool:
-    """Whether a torch.func transform is active."""
-    functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]  (torch has no public name)
-    return functorch.maybe_current_level() is not None
 
 
 def _all_jacobians(step: Callable, before: Tensor, u: Tensor) -> Tensor:

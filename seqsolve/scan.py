@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._affine import AffineScan, Settings
-from ._checks import as_tensor, choice, working_dtype
+from ._affine import AffineScan, Settings, run
+from ._checks import as_tensor, choice, followed, working_dtype
 from ._threads import resolve_workers
 
 STRUCTURES = ("scalar", "diag", "complex", "block", "dense", "constant")
@@ -120,7 +120,9 @@ def affine_scan(A, b, h0=None, *, structure: str = "auto", reverse: bool = False
     A, b, start = _shaped(A, b, start, structure)
     limit = torch.finfo(result).max if result in (torch.float16, torch.bfloat16) else math.inf
     settings = Settings(kind, bool(reverse), resolve_workers(workers), limit)
-    h: Any = AffineScan.apply(A, b, start, settings)
+    # torch keeps what a function saved until its collector runs, which costs fresh memory at the next call
+    scan: Any = AffineScan.apply if followed(A, b, start) else run
+    h: Any = scan(A, b, start, settings)
     h = h.flatten(-2) if structure == "block" else h
     h = h[:, 0] if flat else h
     h = h.movedim(0, dim) if dim else h

@@ -17,27 +17,22 @@ from torch import Tensor
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack, temporarily_pop_interpreter_stack
 from torch.autograd import forward_ad
 
-from .implicit import differentiable, parameters_of, torch_step, transforming
+from ._checks import dual_level, functorch, transforming
+from .implicit import differentiable, parameters_of, torch_step
 from .results import Certificate, Solution, Status, no_history
-
-_functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]  (torch has no public names for it)
 
 
 def _special(t: Any) -> bool:
     """A tensor of a transform, or a dual number."""
     if not isinstance(t, Tensor):
         return False
-    wrapped = _functorch.is_functorch_wrapped_tensor(t)
-    return wrapped or (_dual_level() and forward_ad.unpack_dual(t).tangent is not None)
-
-
-def _dual_level() -> bool:
-    return forward_ad._current_level >= 0  # pyright: ignore[reportAttributeAccessIssue]
+    wrapped = functorch.is_functorch_wrapped_tensor(t)
+    return wrapped or (dual_level() and forward_ad.unpack_dual(t).tangent is not None)
 
 
 def under_transform(step: Any, x0: Any, inputs: Any) -> bool:
     """Whether `solve` must not look at x0, inputs, or what the step returns."""
-    if not transforming() and not _dual_level():
+    if not transforming() and not dual_level():
         return False
     parts = x0 if isinstance(x0, tuple) else (x0,)
     return any(_special(t) for t in (*parts, inputs)) or _holds_special(step, x0, inputs)
@@ -51,10 +46,10 @@ def _holds_special(step: Any, x0: Any, inputs: Any) -> bool:
         y = torch_step(step)(*_plain(x0, inputs))
     except RuntimeError:  # made inside a transform that is put aside here; or wrong, which the steps in order will say
         return True
-    if not isinstance(y, Tensor) or _functorch.is_batchedtensor(y):
+    if not isinstance(y, Tensor) or functorch.is_batchedtensor(y):
         return isinstance(y, Tensor)
-    tracked = _functorch.is_gradtrackingtensor(y) and y.requires_grad
-    if tracked or (_dual_level() and forward_ad.unpack_dual(y).tangent is not None):
+    tracked = functorch.is_gradtrackingtensor(y) and y.requires_grad
+    if tracked or (dual_level() and forward_ad.unpack_dual(y).tangent is not None):
         return True
     if not transforming():
         return False
