@@ -172,6 +172,43 @@ def relu(tyctx, x):
 
 
 @intrinsic
+def keep(tyctx, x, count):
+    """The first `count` lanes of x, zero in the others: whatever has got into them."""
+
+    def codegen(context, builder, sig, args):
+        like = context.get_value_type(x)
+        whole = ir.VectorType(args[1].type, like.count)
+        lane = ir.Constant(whole, list(range(like.count)))
+        inside = builder.icmp_signed("<", lane, _broadcast(builder, args[1], like.count))
+        return builder.select(inside, args[0], _constant(like, 0.0))
+
+    return x(x, count), codegen
+
+
+@intrinsic
+def product(tyctx, h, U, at, stride, start):
+    """start + sum over lanes k of h[k] * U[at + k * stride : + lanes], h staying in its register throughout."""
+
+    def codegen(context, builder, sig, args):
+        like = context.get_value_type(h)
+        name = f"llvm.fmuladd.v{like.count}f{h.dtype.bitwidth}"
+        multiply = builder.module.declare_intrinsic(name, fnty=ir.FunctionType(like, [like, like, like]))
+        vector, array, index, step, first = args
+        sums: list = [first] + [_constant(like, 0.0)] * (1 if like.count <= 4 else 3)
+        for k in range(like.count):
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), like.count), [k] * like.count)
+            lane = builder.shuffle_vector(vector, vector, mask)
+            column = builder.load(_address(context, builder, U, array, index, like), align=U.dtype.bitwidth // 8)
+            sums[k % len(sums)] = builder.call(multiply, [lane, column, sums[k % len(sums)]])
+            index = builder.add(index, step)
+        while len(sums) > 1:
+            sums = [builder.fadd(a, b) for a, b in zip(sums[::2], sums[1::2])]
+        return sums[0]
+
+    return start(h, U, types.intp, types.intp, start), codegen
+
+
+@intrinsic
 def power_of_two(tyctx, n):
     """2^n of whole numbers |n| < 1000 held as float64: shifted into the exponent field."""
 
@@ -186,19 +223,9 @@ def power_of_two(tyctx, n):
     return n(n), codegen
 
 
+BOUND = 8.010821  # where tanh of float32 becomes 1
+
 # --- tanh ----------------------------------------------------------------------------------------------------------
-
-
-def squash(x):
-    """tanh of a Vec, in float32 perhaps one unit in the last place above 1: for gates, which round it away."""
-    raise NotImplementedError("compiled code only")
-
-
-@overload(squash)
-def _squash(x):
-    if not isinstance(x, Vec):
-        return None
-    return _squash_f32 if x.dtype == types.float32 else _tanh_f64
 
 
 def tanh(x):
@@ -206,26 +233,31 @@ def tanh(x):
     raise NotImplementedError("compiled code only")
 
 
+squash = tanh  # of half the argument, for gates: sigmoid(x) = 1/2 + tanh(x / 2) / 2
+
+
 @overload(tanh)
 def _tanh(x):
     if not isinstance(x, Vec):
         return None
-    return (lambda x: clamp(squash(x), 1.0)) if x.dtype == types.float32 else _tanh_f64
+    return _tanh_f32 if x.dtype == types.float32 else _tanh_f64
 
 
-def _squash_f32(x):
-    # x P(x^2) / Q(x^2), degree (4, 4), minimax in relative error on [0, 9.02] with float32 coefficients: 3.0e-8. The
-    # rest of the error is rounding; tests/seqsolve/test_kernels.py measures it. One division and two short polynomials
-    # side by side: the latency of a step is what counts. At the bound the quotient is exactly 1, so that gates close
-    # completely (a huge c must not leak through a forget gate of 3e-8).
-    x = clamp(x, 8.977398)
+def _tanh_f32(x):
+    # x P(x^2) / Q(x^2), degree (4, 4), minimax in relative error on [0, 9.02] with float32 coefficients: 3.0e-8; the
+    # rest of the error is rounding. One division and two short polynomials side by side: the latency of a step is what
+    # counts. BOUND is the smallest x at which the quotient rounds to 1. Below it the quotient is below 1, from it on
+    # exactly 1: no clamp behind the division, and gates close completely (a huge c must not leak through a forget gate
+    # of 3e-8). 1 - tanh(BOUND) = 2.2e-7. tests/seqsolve/test_kernels.py runs through every float32.
+    x = clamp(x, BOUND)
     y = x * x
     y2 = y * y
     p = fma(y, fill(x, 2.0635801774915308e-05), fill(x, 3.497456666082144e-03))
-    p = fma(y2, fma(y2, fill(x, 1.3384264363480725e-08), p), fma(y, fill(x, 1.338268667459488e-01), fill(x, 1.0)))
+    p = fma(y2, fill(x, 1.3384264363480725e-08), p)
+    p = fma(x * y2, p, x * fma(y, fill(x, 1.338268667459488e-01), fill(x, 1.0)))
     q = fma(y, fill(x, 3.2885154359973967e-04), fill(x, 2.58843582123518e-02))
     q = fma(y2, fma(y2, fill(x, 7.790237646077003e-07), q), fma(y, fill(x, 4.6716007590293884e-01), fill(x, 1.0)))
-    return x * p / q
+    return p / q
 
 
 def _tanh_f64(x):

@@ -100,7 +100,7 @@ class Track:
     """One direction of one layer with its weights packed and its state, which advances piece by piece."""
 
     def __init__(self, weights: Weights, h: np.ndarray, c: np.ndarray | None, *, backwards=False, column=0):
-        from . import _kernels
+        from . import _kernels, _tile_kernels
 
         self._kernels = _kernels
         kind, H, R = weights.kind, weights.hidden, weights.recurrent
@@ -109,14 +109,16 @@ class Track:
         L = len(lanes)
         tiles, outputs = -(-H // L), -(-R // L)
         N = tiles * gates * L
-        self.run = {"gru": _kernels.gru, "lstm": _kernels.lstm}.get(kind, _kernels.rnn)
+        one = tiles == 1 and R == H and weights.w_hr is None  # then the state stays in one register
+        name = kind.partition("_")[0]
+        self.run = getattr(_tile_kernels, f"{name}_tile") if one else getattr(_kernels, name)
         self.variant = (backwards, kind == "rnn_relu")
         self.column, self.recurrent, self.backwards = column, R, backwards
 
         self.inputs = K = weights.w_ih.shape[1]
-        self.W = np.zeros(N * K, dtype)
+        self.W = _kernels.aligned(weights.w_hh, N * K)
         _kernels.pack(lanes, weights.w_ih, halves, gates * K * L, K * L, L, self.W)
-        self.U = np.zeros(N * R, dtype)
+        self.U = _kernels.aligned(weights.w_hh, N * (L if one else R))
         _kernels.pack(lanes, weights.w_hh, halves, gates * R * L, L, gates * L, self.U)
         self.bias = np.zeros(N, dtype)
         self.inner = np.zeros(tiles * L, dtype)  # b_hn of a GRU, which the reset gate multiplies

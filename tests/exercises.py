@@ -52,6 +52,9 @@ def seqsolve() -> dict[str, np.ndarray]:
             "gru": nn.GRU(3, 8),
             "lstm": nn.LSTM(3, 8),
             "lstm proj": nn.LSTM(3, 8, proj_size=4),
+            "wide rnn": nn.RNN(3, 20),
+            "wide gru": nn.GRU(3, 20),
+            "wide lstm": nn.LSTM(3, 20),
         }.items():
             for dtype in (torch.float32, torch.float64):
                 module = module.to(dtype)
