@@ -2,8 +2,9 @@
 
 `STEP` is microseconds a step of a whole batch, one thread, by units (rows) and batch (columns), as
 ``python -m benchmarks.dispatch_table`` prints it; measured on two cores with 512-bit registers, torch 2.13. Between the
-entries logarithms are interpolated. (Batch 1 of up to 8 units in float32: the difference of 20,000 and 2,000 steps.) To a step comes what a call costs before its first step: the fused loop packs the
-weights afresh in every call, so that a change of them is always seen.
+entries logarithms are interpolated. (Batch 1 of up to 8 units in float32 is the difference of 20,000 and 2,000 steps.)
+To a step comes what a call costs before its first step: the fused loop packs the weights afresh in every call, so that
+a change of them is always seen.
 """
 
 from __future__ import annotations
