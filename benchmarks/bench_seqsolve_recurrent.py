@@ -1,5 +1,6 @@
 """Drop-ins against torch's own modules and jax.lax.scan, the diagonal scan, and Newton on trained weights."""
 
+import copy
 import importlib.util
 from collections.abc import Iterator
 
@@ -11,7 +12,7 @@ from benchmarks import peers
 from benchmarks.ratios import Race, all_threads, race
 
 KINDS = ("gru", "rnn", "lstm")
-UNITS = (4, 8, 64, 256)
+UNITS = (1, 4, 8, 16, 32, 64, 256)
 INPUTS, SEED = 4, 20271
 
 
@@ -80,6 +81,21 @@ def drop_in(kind: str, units: int, steps: int, batch: int, threads: int, rounds:
     )  # fmt: skip
 
 
+def published(name: str, units: int, steps: int, rounds: int) -> Race:
+    """A cell of the literature through `parallelize` beside its own steps in torch, which is what there is else."""
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        cell = getattr(sq, name)(INPUTS, units).requires_grad_(False)
+    x, fast = _inputs(steps, 1), sq.parallelize(cell)
+    with torch.no_grad():
+        exact = copy.deepcopy(cell).double()(x.double())[0]
+    return race(
+        f"{name}({INPUTS}, {units}), batch 1, {steps:,} steps",
+        {"seqsolve": lambda: fast(x)[0], "torch, step by step": lambda: cell(x)[0]},
+        rounds=rounds, threads=1, error=lambda y: float((y.double() - exact).abs().max()),
+    )  # fmt: skip
+
+
 def diagonal(steps: int, width: int, threads: int, rounds: int) -> Race:
     """affine_scan against jax.lax.associative_scan and jax.lax.scan; numpy's a + b is the floor of memory traffic."""
     rng = np.random.default_rng(SEED)
@@ -142,6 +158,8 @@ def races(quick: bool) -> Iterator[Race]:
             for units in UNITS:
                 yield drop_in(kind, units, 500, 16, 1, rounds)
                 yield drop_in(kind, units, 1, 1, 1, rounds)
+    for name in ("LEM",) if quick else ("LEM", "CfC", "IndRNN", "MinGRU", "MinLSTM"):
+        yield published(name, 32, 1000, rounds)
     for width in (1, 16) if quick else (1, 16, 256):
         yield diagonal((1 << 20 if quick else 1 << 23) // width, width, 1, rounds)
     if importlib.util.find_spec("g2p_en") is not None:  # never imported: it downloads corpora
