@@ -19,7 +19,6 @@ from ._threads import thread_map
 
 _CHUNKED = 1 << 19  # elements from which time is cut into chunks; a property of the data, never of the threads
 _CHUNKS = 8
-_PRODUCTS = 16  # order of a constant matrix from which products of matrices beat the loop
 
 
 class Settings(NamedTuple):
@@ -131,10 +130,10 @@ def run(A: Tensor, b: Tensor, h0: Tensor, settings: Settings) -> Tensor:
     kind, reverse = settings.kind, settings.reverse
     if b.numel() == 0:
         return torch.empty_like(b, memory_format=torch.contiguous_format)
-    if kind == "constant" and (not b.is_cpu or b.shape[-1] >= _PRODUCTS):
-        out = constant_products(A, b, h0, reverse)
-    elif b.is_cpu:
+    if b.is_cpu:
         out = _compiled(A, b, h0, settings)
+    elif kind == "constant":
+        out = constant_products(A, b, h0, reverse)
     else:
         from ._device_scan import device_scan
 
@@ -170,20 +169,14 @@ def _compiled(A: Tensor, b: Tensor, h0: Tensor, settings: Settings) -> Tensor:
     kind, reverse, workers, _ = settings
     T = b.shape[0]
     states = np.empty(tuple(b.shape), _host(h0, -1).dtype)  # numpy's own memory has huge pages: half the page faults
-    if kind == "block":
+    if kind in ("block", "constant"):
         k = b.shape[-1]
-        matrices, rhs, start = _host(A, (T, -1, k, k)), _host(b, (T, -1, k)), _host(h0, (-1, k)).copy()
+        kernel, shape = (kernels.block_scan, (T, -1, k, k)) if kind == "block" else (kernels.constant_scan, (k, k))
+        matrices, rhs, start = _host(A, shape), _host(b, (T, -1, k)), _host(h0, (-1, k)).copy()
         out, blocks = states.reshape(T, -1, k), len(start)
         parts = min(blocks, workers) if T * blocks * k * k > 1 << 16 else 1
         edges = [blocks * i // parts for i in range(parts + 1)]
-        thread_map(
-            lambda i: kernels.block_scan(matrices, rhs, start, out, edges[i], edges[i + 1], reverse),
-            range(parts), workers,
-        )  # fmt: skip
-    elif kind == "constant":
-        n = b.shape[-1]
-        rhs, start = _host(b, (T, -1, n)), _host(h0, (-1, n)).copy()
-        kernels.constant_scan(_host(A, (n, n)), rhs, start, states.reshape(T, -1, n), reverse)
+        thread_map(lambda i: kernel(matrices, rhs, start, out, edges[i], edges[i + 1], reverse), range(parts), workers)
     else:
         rhs, start, out = _host(b, (T, -1)), _host(h0, (-1,)).copy(), states.reshape(T, -1)
         if kind == "scalar":
@@ -217,11 +210,12 @@ def _diagonal(kernels, A, b, start, out, reverse: bool, workers: int) -> None:
 
 
 def constant_products(A: Tensor, b: Tensor, h0: Tensor, reverse: bool) -> Tensor:
-    """One matrix for all steps: chunks of time side by side, so that each step is a product of matrices.
+    """One matrix for all steps on a device: chunks of time side by side, so that each step is a product of matrices.
 
     Chunks start from zero; then what each carries into the next runs along, e <- A e, until it changes no state. At
-    most 4 T n^2 flops, in 2 T / C products of C rows. On a CPU the eigenvectors of A, which would make the scan
-    element-wise, take 16 T n^2 flops to change into and back, and lose as many digits as their condition has.
+    most 4 T n^2 flops, in 2 T / C products of C rows. On a CPU the loop, with half the flops and A in cache, was
+    faster at every order and batch measured (n = 2..512) but one; the eigenvectors of A, which would make the scan
+    element-wise, were slower still and lose as many digits as their condition has.
     """
     T, n = b.shape[0], b.shape[-1]
     if reverse:

@@ -100,12 +100,15 @@ def block_scan(A, b, h, out, first, last, backwards):
 
 
 @kernel(fastmath={"reassoc", "contract"})
-def constant_scan(A, b, h, out, backwards):
-    """h_i <- A h_i + b_ti with one matrix A, (n, n), from cache; b and out are (T, N, n), h (N, n). 2 T N n^2 flops."""
-    T, N, n = b.shape
+def constant_scan(A, b, h, out, first, last, backwards):
+    """h_i <- A h_i + b_ti for i = first..last, one matrix A, (n, n), from cache; b and out are (T, N, n), h (N, n).
+
+    2 T N n^2 flops, half of what products of matrices over chunks of time take.
+    """
+    T, n = b.shape[0], b.shape[2]
     for step in range(T):
         t = T - 1 - step if backwards else step
-        for i in range(N):
+        for i in range(first, last):
             v, new = h[i], out[t, i]
             for p in range(n):
                 total = b[t, i, p]

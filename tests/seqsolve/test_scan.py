@@ -90,6 +90,7 @@ def test_a_constant_matrix_is_the_same_matrix_at_every_step(n, reverse, rng):
     growing = 30.0 * np.eye(n)  # the power of a chunk overflows, but zero grows into zero
     nothing = np.zeros((400, n))
     assert not sq.affine_scan(growing, nothing, structure="constant").any()
+    assert not _affine.constant_products(*map(torch.from_numpy, (growing, nothing, nothing[0])), False).any()
     with pytest.raises(OverflowError, match=r"overflows torch\.float64 at step 208 of 400"):
         sq.affine_scan(growing, nothing, np.ones(n), structure="constant")
 
