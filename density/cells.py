@@ -205,8 +205,10 @@ def _values_of(centres, counts, heavy, sketch: HistogramSketch, values):
     zero = sketch.cell_of(np.zeros(1))[0]
     for j in np.flatnonzero(heavy):
         if len(values):
-            lo, hi = (centres[max(j - 1, 0)] + centres[j]) / 2, (centres[min(j + 1, len(centres) - 1)] + centres[j]) / 2
-            seen, times = np.unique(values[(values >= lo) & (values <= hi)], return_counts=True)
+            lo = centres[j - 1] if j else -np.inf
+            hi = centres[j + 1] if j + 1 < len(centres) else np.inf
+            near = values[(values >= lo) & (values <= hi)]
+            seen, times = np.unique(near[sketch.cell_of(near) == j], return_counts=True)
             centres[j], free[j] = seen[np.argmax(times)], counts[j] - times.max()
         elif j == zero and abs(centres[j]) < 1e-290:
             centres[j] = 0.0

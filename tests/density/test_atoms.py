@@ -142,6 +142,16 @@ def test_atoms_inside_the_data_on_a_sketch_and_at_ends(rng):
     assert np.isclose(q.ppf(0.55), 0, atol=0.1)
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_an_atom_at_the_end_of_many_samples(rng, sign):
+    x = sign * np.maximum(rng.standard_normal(300_000), 0)
+    p = ds.fit(x)
+    assert p.atoms == Atoms((0.0,), (float(np.mean(x == 0)),))
+    t = np.linspace(0.01, 3, 301)
+    assert np.abs(p.pdf(sign * t) - np.exp(-t * t / 2) / np.sqrt(2 * np.pi)).max() < 0.025
+    assert p.order < 30
+
+
 def test_free_data_have_no_atoms(rng):
     for x in (rng.standard_normal(5000), rng.choice(rng.standard_normal(3000), 3000), rng.standard_cauchy(300_000)):
         assert not len(cells(x, None, 1).atoms)
