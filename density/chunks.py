@@ -15,7 +15,7 @@ from .rans import FrequencyTables
 from .tables import Table
 from .varint import read_varint, varint
 
-_MOST_SYMBOLS = 1 << 21  # of all tables of a model together
+MOST_SYMBOLS = 1 << 23  # of all tables of a model together; what a reader takes memory for
 _SLACK = 0.02  # bits a symbol by which the growth of a state >= 2^32 can fall short of log2(2^24 / f): two floors
 
 
@@ -66,7 +66,7 @@ def read_model(record: Record, payload: bytes) -> FrequencyTables:
         found.append(kind.from_bytes(stored).tables)
         at += size
         symbols += len(found[-1].frequencies)
-        if symbols > _MOST_SYMBOLS or len(found) > record.count:
+        if symbols > MOST_SYMBOLS or len(found) > record.count:
             raise CorruptDataError(f"{name_of(record)} has more tables or symbols than a writer makes")
     if len(found) != record.count:
         raise CorruptDataError(f"{name_of(record)} has {len(found)} tables; {record.count} belong there")

@@ -8,7 +8,7 @@ import numpy as np
 
 from ._threads import resolve_workers, thread_map
 from .checksum import crc32c
-from .chunks import Part, contexts_of, decode_chunk, encode_chunk, model_payload, read_model
+from .chunks import MOST_SYMBOLS, Part, contexts_of, decode_chunk, encode_chunk, model_payload, read_model
 from .container import MODEL, MOST_CHUNK, STORED, Header, Record, header_size, parse, seal_of
 from .container_v0 import decompress_v0
 from .counting import count_values
@@ -91,6 +91,9 @@ def compress(
     tables = None
     if models:
         found = [m.tables for m in models]
+        symbols = sum(len(t.frequencies) for t in found)
+        if symbols > MOST_SYMBOLS:
+            raise ValueError(f"the tables of axis {axis} have {symbols} symbols, above {MOST_SYMBOLS}; leave axis out")
         tables = found[0] if len(found) == 1 else FrequencyTables.stack(found)
 
     with reporting(progress, len(flat), "value") as advance:
