@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .cells import _PIECE, Layout, Track, Weights
+from .cells import _PIECE, Layout, Track, Weights, lane_seconds
 from .dispatch import fused_seconds
-from .lanes import LaneFlow, Lanes
-from .shooting import Outcome, shoot
+from .lanes import LaneFlow, Lanes, lane_count, probing_limit
+from .shooting import Outcome, burn_in, shoot
 
 SEAM = 8  # units of eps that a seam of a drop-in may have: its users compare with torch's own outputs
+_SHORTEST = 16  # steps of a pair: no use in fewer
 _WORTH = 5e-3  # seconds of the fused loop from which on the burn-in is measured
 
 
@@ -34,12 +35,12 @@ def shoot_track(
     if weights.w_hr is not None or int(layout.lengths[-1]) < steps or not weights.hidden:
         return None
     seconds = fused_seconds(weights, batch)
-    if not insist and seconds * steps < _WORTH:
+    lane = lane_seconds(weights.kind, weights.hidden, weights.w_ih.shape[1], out.itemsize)
+    few = probing_limit(steps, batch, seconds, lane, lane_count(out.dtype)) < _SHORTEST
+    if not insist and (few or seconds * steps < _WORTH):
         return None
     H, lstm = weights.hidden, weights.kind == "lstm"
     start = torch.from_numpy(np.concatenate(track.final(), axis=1) if lstm else track.final()[0].copy())
-    if not (np.isfinite(x.sum()) and bool(torch.isfinite(start).all())):
-        return None  # what is not finite never meets anything
 
     def place(state: Tensor) -> None:
         track.h[:, :H] = state[:, :H]
@@ -59,7 +60,13 @@ def shoot_track(
         Lanes(weights), x, out, batch, order, seconds,
         column=track.column, backwards=track.backwards, workers=workers, insist=insist,
     )  # fmt: skip
-    found = shoot(flow, start, SEAM * float(np.finfo(out.dtype).eps), order=False)
+    tol = SEAM * float(np.finfo(out.dtype).eps)
+    burn = burn_in(flow, start, tol)
+    if burn is None:
+        return Outcome(length=steps, abandoned="pairs of trajectories did not promise to meet, so no chunks were made")
+    if not (np.isfinite(x.sum()) and bool(torch.isfinite(start).all())):
+        return None  # what is not finite never meets anything
+    found = shoot(flow, start, tol, order=False, burn=burn)
     if not found.abandoned:
         place(found.state)
     return found

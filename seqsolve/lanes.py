@@ -88,6 +88,12 @@ class Lanes:
         return groups.transpose(0, 2, 1).reshape(padded, self.size)[:count].copy()
 
 
+def probing_limit(steps: int, batch: int, loop: float, lane: float, lanes: int) -> int:
+    """Steps that the pairs of all probes may be followed for, in registers, within a part of the time of the loop."""
+    registers = -(-2 * PROBES * batch // lanes)
+    return int(steps * min(BUDGET / 2 * loop / (registers * lanes * lane), BUDGET))
+
+
 class LaneFlow:
     """The `Flow` of a cell: every lane is one sequence of the batch in one chunk.
 
@@ -140,11 +146,8 @@ class LaneFlow:
         self.out[at, self.column : self.column + self.width] = rows[..., : self.width].numpy()
 
     def limit(self):
-        """Of the time of the loop; the pairs of all probes fill a register or some."""
-        L = len(self.lanes.lanes)
-        registers = -(-2 * PROBES * self.batch // L)
-        part = BUDGET * self.seconds / (registers * L * self.lanes.seconds)
-        return int(self.steps * (BUDGET if self.insist else min(part, BUDGET)))
+        part = probing_limit(self.steps, self.batch, self.seconds, self.lanes.seconds, len(self.lanes.lanes))
+        return int(BUDGET * self.steps) if self.insist else part
 
     def count(self, burn):
         """Whole registers of chunks that are four burn-ins long, or shorter ones; 1 where the loop is as fast."""

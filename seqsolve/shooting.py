@@ -107,6 +107,7 @@ def shoot(
     guess: Tensor | None = None,
     repair: bool = True,
     order: bool = True,
+    burn: int | None = None,
 ) -> Outcome:
     """All states of a flow.
 
@@ -118,9 +119,10 @@ def shoot(
     length : steps of a chunk; None follows from the burn-in.
     guess : (T, ...) a state before every step, from which a chunk that starts there starts; None is zero.
     repair : False leaves open seams as they are, and tries even where the pairs did not meet.
+    burn : what `burn_in` has found, if it was asked before.
     order : make all steps in order where chunks were given up; False leaves that to the caller.
     """
-    burn = burn_in(flow, x0, tol)
+    burn = burn or burn_in(flow, x0, tol)
     if burn is None and repair:
         reason = f"pairs of trajectories did not promise to meet within {flow.limit()} steps, so all were made in order"
         return _given_up(flow, x0, reason, order)
