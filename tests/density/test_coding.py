@@ -92,7 +92,7 @@ def test_a_table_for_each_channel_is_smaller_where_channels_differ(rng):
 
 def test_tables_that_no_reader_takes_are_not_written(rng, monkeypatch):
     monkeypatch.setattr("density.coding.MOST_SYMBOLS", 30)
-    with pytest.raises(ValueError, match="the tables of axis 1 have .* symbols, above 30; leave axis out"):
+    with pytest.raises(ValueError, match=r"the tables of axis 1 have .* symbols, above 30; leave axis out"):
         ds.compress(rng.integers(0, 20, (200, 4)), axis=1)
 
 
