@@ -24,10 +24,10 @@ def device_scan(A: Tensor, b: Tensor, h0: Tensor, kind: str, reverse: bool) -> T
 def _triton():
     """The Triton kernels, or None where triton is not installed."""
     try:
-        from . import _triton_kernels
+        from . import _triton_scan
     except ImportError:
         return None
-    return _triton_kernels
+    return _triton_scan
 
 
 def doubling(A: Tensor, b: Tensor, h0: Tensor, kind: str, reverse: bool) -> Tensor:

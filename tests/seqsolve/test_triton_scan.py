@@ -18,7 +18,7 @@ needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, re
 # triton reads TRITON_INTERPRET when it is imported, so that the interpreter has a process of its own
 PROGRAM = """
 import torch
-from seqsolve import _device_scan, _triton_kernels as kernels
+from seqsolve import _device_scan, _triton_scan as kernels
 
 generator = torch.Generator().manual_seed(20411)
 
