@@ -245,7 +245,7 @@ def _within(
     halves of the last step.
     """
     if core in ("auto", "optimal") and tol < 1:
-        growing, judge = growing_for(operand, rng, workers, sketch, norm, tol, "fast")
+        growing, judge = growing_for(operand, rng, workers, sketch, norm, tol)
         best = None
         if not isinstance(judge, ByProbes):
             best = nested(growing, judge, tol, extra, selection, choose_rows, choices)

@@ -16,7 +16,7 @@ from .certificate import Certificate
 from .projection import Expansion
 from .results import Status, dense
 from .spectral_rank import POINTS, ByBounds, largest
-from .tolerance import ByNorms, Found, Growing, columns_within, exactly, first, rounding
+from .tolerance import ByNorms, Found, Growing, columns_within, first, rounding
 
 AIM = 0.65  # share of the tolerance that the columns alone are to meet; a CUR loses to its rows as well
 SHRINK = 0.6  # of the aim, where that was not enough
@@ -34,7 +34,7 @@ class Nested:
     T: np.ndarray
     rule: str
     found: Found
-    certificate: Certificate
+    certificate: Certificate | None
     met: Status
 
 
@@ -57,11 +57,11 @@ def nested(growing: Growing, judge: Any, tol: float, extra: int, selection: str,
         if isinstance(judge, ByNorms):
             e = _errors(M, before, start.sketch.squared_norm)
             j = first(e + rounding(M.dtype) <= tol * tol)
-            known = None if j is None else exactly(float(e[j - 1]), rounding(M.dtype), start)
+            known = None if j is None else judge.known(float(e[j - 1]))
         else:
             j = _spectral(judge, expansion, rows, P, M, T, before, tol)
             known = None if j is None else judge.certificate(j)
-        if j is not None and known is not None:
+        if j is not None:
             r = before + j
             choices.append(said[0])
             choices.append(

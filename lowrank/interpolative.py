@@ -128,9 +128,8 @@ def column_id(
     rank : columns to keep, ``0 <= rank <= min(m, n)``.
     tol : relative error ``||A - C Z||_F <= tol ||A||_F`` to reach, in place of a rank. A sketch says how many columns
         that may take, a pass over A how few: the coefficients are exact and the errors of all ranks known, and the
-        least that is within is kept. Where A is read in blocks (and ``quality="fast"``), is a LinearOperator, or `tol`
-        is below 1e-6 (0.02 in single precision), 20 probes decide with 99.9 % confidence; for blocks the coefficients
-        are sketched then.
+        least that is within is kept. Where A is a LinearOperator, or `tol` is below 1e-6 (0.02 in single precision), 20
+        probes decide with 99.9 % confidence.
     norm : "fro" or "spectral", the norm of the certificate and of `tol`; the spectral one takes some six passes over A
         more.
     quality : "fast" reads A once beside the chosen columns; "best" reads it twice and gives the least error that the
@@ -258,7 +257,7 @@ def decompose(operand: Operand, rank, tol, norm, quality, selection, indices, sk
                 start, k, selection, indices, workers, choices, express, careful=quality == "best"
             )
         else:
-            growing, judge = growing_for(operand, generator, workers, sketch, norm, tol, quality)
+            growing, judge = growing_for(operand, generator, workers, sketch, norm, tol)
             report(1)
             found = columns_within(growing, judge, tol, selection, choices)
             start, J, Z, method, status = growing.start, found.J, found.Z, found.method, found.status

@@ -2,8 +2,8 @@
 
 The columns that a rule chose on the sketch are put in order by a pivoted QR of it, whose tail estimates the error of
 every rank. A is then projected on a few more columns than that promises, which gives the errors of all their ranks
-exactly; the least rank within the tolerance is kept. Where A's norm is only estimated, where reading A is what costs,
-or where a difference of squares could not tell the error from rounding, probes judge instead.
+exactly; the least rank within the tolerance is kept. Where A's norm is only estimated, or where a difference of squares
+could not tell the error from rounding, probes judge instead.
 """
 
 import math
@@ -18,7 +18,7 @@ from .certificate import Certificate, from_residuals, spectral_bounds
 from .coefficients import STRIP
 from .operands import Operand
 from .operands.operator import Operator
-from .passes import PROBES, first_pass, sketch_height
+from .passes import PROBES, draw_probes, first_pass, sketch_height
 from .projection import Expansion, Projection
 from .results import Status
 from .selection import run_selection
@@ -93,6 +93,20 @@ class Growing:
             Y, exact = np.concatenate([weights[0] * old, weights[1] * new]), False
         self.start = replace(start, sketch=replace(sketch, Y=Y), exact=exact, embedding=embedding)
 
+    def probe(self) -> None:
+        """Probes for a certificate, by one more pass, where the first one took none."""
+        start = self.start
+        if len(start.sketch.W):
+            return
+        omega = draw_probes(PROBES, start.operand.shape[0], start.rng).astype(np.real(start.sketch.Y).dtype)
+        with blas_threads(1):
+            if start.exact:
+                W = omega @ start.sketch.Y
+            else:
+                turned = np.ascontiguousarray(omega.T).astype(start.operand.dtype)
+                W = start.operand.rmatmat(turned, workers=self.workers).conj().T
+        self.start = replace(start, sketch=replace(start.sketch, W=W))
+
     def bound(self, residuals: np.ndarray) -> float:
         """The relative error that the residuals of the deciding probes rule out from above."""
         return bound(residuals, self.start.sketch)
@@ -127,11 +141,20 @@ class ByNorms:
         within = left + rounding(expansion.G.dtype) <= tol * tol
         return int(np.argmax(within)) + 1 if within.any() else None
 
-    def certificate(self, j: int) -> Certificate:
+    def certificate(self, j: int) -> Certificate | None:
+        """None where the error is lost in the rounding of the norms: probes see it there."""
         start = self.growing.start
         if j == 0:  # nothing of A, or there is nothing of it
             return exactly(float(start.sketch.squared_norm > 0), 0.0, start)
-        return exactly(float(self.curve[j - 1]) ** 2, rounding(start.operand.dtype), start)
+        return self.known(float(self.curve[j - 1]) ** 2)
+
+    def known(self, squared: float) -> Certificate | None:
+        """The certificate of a squared error, if that stands out of the rounding; else probes are taken for one."""
+        slack = rounding(self.growing.start.operand.dtype)
+        if squared > slack:
+            return exactly(squared, slack, self.growing.start)
+        self.growing.probe()
+        return None
 
 
 def exactly(squared: float, slack: float, start: Any) -> Certificate:
@@ -209,18 +232,11 @@ class Found:
     expansion: Expansion | None = None
 
 
-def growing_for(
-    operand: Operand, rng, workers: int, sketch, norm: str, tol: float, quality: str
-) -> tuple[Growing, Any]:
-    """The first pass and the judge that a tolerance asks for.
-
-    Matrices that are read in blocks are not projected on columns of theirs, unless that is asked for: there another
-    pass costs more than columns too many.
-    """
-    projecting = norm == "spectral" or quality == "best" or not operand.in_blocks
-    by_norms = projecting and not isinstance(operand, Operator) and rounding(operand.dtype) <= DOUBT * tol * tol
+def growing_for(operand: Operand, rng, workers: int, sketch, norm: str, tol: float) -> tuple[Growing, Any]:
+    """The first pass and the judge that a tolerance asks for."""
+    by_norms = not isinstance(operand, Operator) and rounding(operand.dtype) <= DOUBT * tol * tol
     deciding = 0 if by_norms or norm == "spectral" else DECIDING
-    growing = Growing(operand, rng, workers, sketch, deciding, projecting)
+    growing = Growing(operand, rng, workers, sketch, deciding, projecting=True)
     if norm == "spectral":
         from .spectral_rank import ByBounds
 
