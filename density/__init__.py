@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .errors import NotOurDataError as NotOurDataError
     from .errors import TruncatedDataError as TruncatedDataError
     from .errors import UnknownVersionError as UnknownVersionError
+    from .estimators import FourierDensityEstimator as FourierDensityEstimator
     from .fitting import fit as fit
     from .fourier import FourierDensity as FourierDensity
     from .histogram import HistogramSketch as HistogramSketch
@@ -43,6 +44,7 @@ _EXPORTS = {
     "FitReport": "report",
     "FitWarning": "report",
     "FourierDensity": "fourier",
+    "FourierDensityEstimator": "estimators",
     "FourierEntropyModel": "entropy_model",
     "HistogramSketch": "histogram",
     "LimitExceededError": "errors",
@@ -69,6 +71,7 @@ __all__ = [
     "FitReport",
     "FitWarning",
     "FourierDensity",
+    "FourierDensityEstimator",
     "FourierEntropyModel",
     "HistogramSketch",
     "LimitExceededError",

@@ -36,7 +36,7 @@ def as_weights(weights, n: int):
     if not np.isfinite(w).all() or (w < 0).any():
         raise ValueError("weights must be finite and >= 0")
     if w.sum() <= 0:
-        raise ValueError("all weights are 0: nothing is left to fit")
+        raise ValueError("all weights are zero: nothing is left to fit")
     return w
 
 

@@ -244,7 +244,7 @@ BAD = [
     (np.arange(6.0), {"support": (-9, 9), "map": "normal"}, ValueError, "covers the whole line"),
     (np.arange(6.0), {"weights": [1, 2]}, ValueError, "2 values for 6 samples"),
     (np.arange(6.0), {"weights": [-1] * 6}, ValueError, "finite and >= 0"),
-    (np.arange(6.0), {"weights": [0] * 6}, ValueError, "all weights are 0"),
+    (np.arange(6.0), {"weights": [0] * 6}, ValueError, "all weights are zero"),
     (np.arange(6.0), {"workers": 0}, ValueError, "asks for no thread"),
     (np.arange(9) * 5e-324, {}, ValueError, "less than doubles divide with full precision; scale them up"),
     ([-1.7e308, 1.7e308, 0, 1, 2, 3], {}, ValueError, "more than a double holds"),
