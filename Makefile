@@ -28,7 +28,7 @@ help:
 	@echo "make test    all tests"
 	@echo "make lint    ruff and the type checker"
 	@echo "make bench   asv benchmarks of this commit and their report, build/bench/index.html (QUICK=1: some minutes)"
-	@echo "make fuzz    the property tests with 2000 examples each, two million damaged streams, ten thousand recurrences"
+	@echo "make fuzz    laws with 2000 examples each, damaged streams and containers, ten thousand recurrences"
 	@echo "make mutate  small mutations of the sources, and whether the tests notice"
 	@echo "make docs    the manual, build/docs/index.html"
 	@echo "make clean   forget the environment and everything built"

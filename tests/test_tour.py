@@ -9,7 +9,6 @@ import pytest
 from tests.conftest import ROOT
 
 pytest.importorskip("matplotlib")
-pytest.importorskip("constriction")
 pytest.importorskip("PIL")
 
 

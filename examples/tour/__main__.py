@@ -18,7 +18,7 @@ def need_extras() -> None:
     import importlib.util
 
     missing = [
-        name for name in ("sklearn", "PIL", "matplotlib", "constriction", "g2p_en") if not _found(importlib, name)
+        name for name in ("sklearn", "PIL", "matplotlib", "g2p_en") if not _found(importlib, name)
     ]
     if missing:
         sys.exit(f"The tour needs {', '.join(missing)}: run `make tour`, or pip install '.[tour]' in the clone.")

@@ -111,7 +111,7 @@ def test_a_lost_rank_is_an_error_on_all_others(ran, job, world):
         assert match, words[rank]
         assert "start all ranks again" in words[rank]
         if job == "leave":  # the closed connection is noticed; nobody waits for the timeout
-            assert f"lost rank {world - 1} while" in words[rank]
+            assert re.search(rf"lost rank (\d, )*{world - 1} while", words[rank])  # others may have left since
 
 
 def test_without_a_group_the_sentence_says_what_to_call():
