@@ -7,6 +7,7 @@ import numpy as np
 from ._checks import as_samples, as_weights, non_finite_message
 from .atoms import NO_ATOMS, Atoms
 from .histogram import CELLS, HistogramSketch, natural_unit
+from .sources import is_source
 
 MINIMUM = 5  # samples
 _LEAST_COUNT, _LEAST_SHARE = 10, 1e-3  # of an atom
@@ -69,6 +70,10 @@ def cells(x, weights, workers) -> Cells:
         if weights is not None:
             raise TypeError("weights= does not go with a HistogramSketch; pass them to its update")
         sketch = x
+    elif is_source(x):
+        if weights is not None:
+            raise TypeError("weights go with an array in memory, which x is not; leave them out")
+        dtype, sketch = getattr(x, "dtype", None), HistogramSketch().update(x, workers=workers)
     else:
         dtype = getattr(x, "dtype", None)
         values = as_samples(x)

@@ -39,7 +39,8 @@ def fit(
 
     Parameters
     ----------
-    x : array of real numbers of any shape, at least 5 and not all equal; or a HistogramSketch.
+    x : array of real numbers of any shape, at least 5 and not all equal; or a HistogramSketch, or what its `update`
+        takes: zarr, h5py, a dask array, an iterator of chunks, whose fit is that of their sketch.
     weights : array of x's length, >= 0; n becomes the effective number (sum w)^2 / sum w^2.
     order : "auto" or "aic" for the lowest AIC, "bic", "cv" for the best of five-fold cross-validation, or the highest
         frequency K itself (cosine: K free numbers, periodic: 2 K).

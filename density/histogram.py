@@ -1,11 +1,15 @@
 """A histogram that merges exactly: the sufficient statistic of every fit."""
 
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from ._checks import as_samples, non_finite_message
 from ._threads import resolve_workers, thread_map
+from .progress import reporting
+from .sources import blocks, is_dask, is_source, sketch_of_dask
 
 CELLS = 1 << 17
 _FIRST, _BLOCK = 1 << 19, 1 << 23  # samples between two checks of the number of cells
@@ -59,11 +63,28 @@ class HistogramSketch:
 
     # --- adding data ---
 
-    def update(self, x, weights=None, *, workers: int | None = None) -> "HistogramSketch":
+    def update(self, x, weights=None, *, workers: int | None = None, progress: Any = False) -> "HistogramSketch":
         """Add samples; `weights`, if given, are integer multiplicities >= 0. Returns self, so that calls chain.
 
-        Raises ValueError, and leaves the sketch as it was, when x holds NaN or an infinity.
+        x is an array, or what is larger than memory: a memory map, a zarr array or an h5py dataset, read by blocks of
+        about four million samples; an iterator or a generator of arrays; a dask array, one graph of tasks on the
+        scheduler that is set (then `workers` is the scheduler's). All of them give the sketch of the same samples in
+        memory, bit for bit.
+
+        `progress` is True for a bar on stderr, or a callable that is told (samples done, all samples; None if unknown).
+
+        Raises ValueError when x holds NaN or an infinity. An array or a dask array is then not counted at all; of what
+        is read by blocks those before the bad one are counted, as they are after Ctrl-C.
         """
+        shown = progress is not False and progress is not None
+        if is_dask(x) and weights is None:
+            if shown:
+                raise ValueError("the progress of a dask array is dask's: use its dashboard or dask.diagnostics")
+            return self.merge(sketch_of_dask(x, partial(HistogramSketch, cells=self.cells, unit=self.unit)))
+        if is_source(x) or shown:
+            if weights is not None:
+                raise TypeError("weights go with an array in memory, without progress; call update(x, w) by blocks")
+            return self._update_blocks(x if is_source(x) else np.asarray(x), workers, progress)
         x, workers = as_samples(x), resolve_workers(workers)
         if weights is not None:
             return self._update_weighted(x, weights)
@@ -78,6 +99,20 @@ class HistogramSketch:
         shift, ids, counts = _sketch_large(x, self.unit, max(self._shift, 0), self.cells, workers)
         self._flush()
         self._absorb(shift, ids, counts)
+        return self
+
+    def _update_blocks(self, x, workers: int | None, progress) -> "HistogramSketch":
+        parts, total = blocks(x)
+        done = 0
+        with reporting(progress, total, "sample") as advance:
+            for number, part in enumerate(parts):
+                try:
+                    self.update(np.asarray(part), workers=workers)
+                except (ValueError, TypeError) as error:
+                    counted = f"block {number} of the samples was not counted, the {done} samples before it were"
+                    raise type(error)(f"{counted}: {error}") from None
+                done += np.size(part)
+                advance(np.size(part))
         return self
 
     def _update_weighted(self, x, weights) -> "HistogramSketch":

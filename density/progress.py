@@ -1,12 +1,16 @@
-"""`progress=`: False, True for a tqdm bar on stderr, or a callable that is told (done, total)."""
+"""`progress=`: False, True for a tqdm bar on stderr, or a callable that is told (done, total).
+
+The total is None where nobody knows it.
+"""
 
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
-def reporting(progress: bool | Callable[[int, int], None], total: int, unit: str):
+def reporting(progress: bool | Callable[[int, Any], None], total: int | None, unit: str):
     """Give a function that counts what is done, from any thread."""
     if progress is False or progress is None:
         yield lambda count: None

@@ -1,0 +1,97 @@
+"""Samples that do not stand in memory as one array: files read by blocks, iterators of chunks, dask arrays."""
+
+import sys
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+_BLOCK = 1 << 22  # samples that are read at once where the chunks of the file are smaller
+FAN = 8  # sketches that one dask task adds
+
+
+def is_stream(x) -> bool:
+    """Whether x gives its samples chunk by chunk: an iterator, or a generator."""
+    return hasattr(x, "__next__")
+
+
+def is_dask(x) -> bool:
+    """Whether x is a dask array; dask is not imported for the question."""
+    array = sys.modules.get("dask.array")
+    return array is not None and isinstance(x, array.Array)
+
+
+def is_stored(x) -> bool:
+    """Whether x is read by slices: zarr arrays, h5py datasets, memory maps that would have to be converted."""
+    if isinstance(x, np.ndarray):
+        return isinstance(x, np.memmap) and x.dtype not in (np.float32, np.float64)
+    return all(hasattr(x, name) for name in ("chunks", "shape", "dtype", "__getitem__"))
+
+
+def is_source(x) -> bool:
+    """Whether x is any of them."""
+    return is_stream(x) or is_dask(x) or is_stored(x)
+
+
+def blocks(x) -> tuple[Iterator[Any], int | None]:
+    """The chunks of a stream, or the blocks of anything with a shape; and how many samples those are, if known."""
+    if is_stream(x):
+        return iter(x), None
+    shape = tuple(int(extent) for extent in x.shape)
+    total = 1
+    for extent in shape:
+        total *= extent
+    if not total:
+        return iter(()), 0
+    chunks = getattr(x, "chunks", None) or (1,) * len(shape)
+    steps = _steps(shape, [int(np.max(c)) for c in chunks])
+    starts = product(*(range(0, extent, step) for extent, step in zip(shape, steps)))
+    cuts = (tuple(slice(a, a + step) for a, step in zip(at, steps)) for at in starts)
+    return (np.asarray(x[cut]) for cut in cuts), total
+
+
+def _steps(shape, chunks) -> list[int]:
+    """Multiples of the chunks' extents that hold up to about `_BLOCK` samples, the last axis grown first."""
+    steps = [max(1, min(chunk, extent)) for chunk, extent in zip(chunks, shape)]
+    for axis in reversed(range(len(shape))):
+        held = 1
+        for step in steps:
+            held *= step
+        steps[axis] = min(shape[axis], steps[axis] * max(1, _BLOCK // held))
+    return steps
+
+
+def sketch_of_dask(x, empty):
+    """Sum of the sketches of the blocks of a dask array, one task a block, added in a tree; shapes may be unknown.
+
+    `empty` makes an empty sketch; it is sent to the workers. Counts are integers, so the order of the tree is of no
+    consequence for any bit.
+    """
+    import dask
+
+    count, add = dask.delayed(_Count(empty), pure=False), dask.delayed(_Sum(empty), pure=False)
+    parts = [count(block) for block in x.to_delayed().ravel()]
+    while len(parts) > 1:
+        parts = [add(parts[at : at + FAN]) for at in range(0, len(parts), FAN)]
+    return dask.compute(parts[0])[0] if parts else empty()
+
+
+class _Count:
+    """Task: the sketch of one block, in the thread that the scheduler gave it."""
+
+    def __init__(self, empty):
+        self.empty = empty
+
+    def __call__(self, block):
+        return self.empty().update(np.asarray(block), workers=1)
+
+
+class _Sum(_Count):
+    """Task: the sum of some sketches; a new one, because a task may run twice on the same input."""
+
+    def __call__(self, parts):
+        total = self.empty()
+        for part in parts:
+            total.merge(part)
+        return total
