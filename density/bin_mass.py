@@ -12,6 +12,7 @@ neither an arctangent nor a difference. Far from the centre its logarithm is tak
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from torch import Tensor
 from ._threads import thread_map
 
 _FAR = 40.0  # scales from where exp(-z) < 1e-17 is nothing beside the tail
-_SERIAL = 2**13  # values below which a second thread costs more than it brings
+_SERIAL = 2**14  # values below which a second thread costs more than it brings
 
 
 def bin_bits(x: Tensor, log_scale: Tensor, log_step: Tensor, a: Tensor, tail: float) -> Tensor:
@@ -121,7 +122,7 @@ def _one_minus_sinc(x: Tensor) -> Tensor:
 
 
 class _Fused(torch.autograd.Function):
-    """The kernels of `_bin_mass_kernels`, one job a channel: the same sums for any number of threads."""
+    """The kernels of `_bin_mass_kernels`: the same sums for any number of threads."""
 
     @staticmethod
     def forward(ctx, x, log_scale, log_step, c, tail):  # type: ignore[override]
@@ -130,9 +131,9 @@ class _Fused(torch.autograd.Function):
         ctx.save_for_backward(x, log_scale, log_step, c)
         ctx.tail = tail
         out = torch.empty(x.shape, dtype=x.dtype)
-        s, d, c = _parameters(log_scale, log_step, c)
+        s, d, w = _parameters(log_scale, log_step, c)
         values, result = x.detach().contiguous().numpy(), out.numpy()
-        _each_channel(x, lambda j: kernels.bits(values, s, d, c, tail, j, result))
+        _each_part(x, lambda part: kernels.bits(values, s, d, w, tail, *part, result))
         return out
 
     @staticmethod
@@ -147,16 +148,25 @@ class _Fused(torch.autograd.Function):
             return *(next(found) if wanted else None for wanted in ctx.needs_input_grad[:4]), None
         s, d, w = _parameters(log_scale, log_step, c)
         grads = [torch.empty_like(x, memory_format=torch.contiguous_format)]
-        grads += [torch.zeros_like(p, dtype=torch.float64) for p in (log_scale, log_step, c)]
-        gx, gs, gd, gc = (grad.numpy() for grad in grads)
+        grads += [torch.zeros(shape, dtype=torch.float64) for shape in (s.shape, d.shape, w.shape)]
+        gx, gs, gd, gw = (grad.numpy() for grad in grads)
         values, pulled = x.detach().contiguous().numpy(), upstream.to(x.dtype).contiguous().numpy()
-        _each_channel(x, lambda j: kernels.gradient(values, s, d, w, ctx.tail, j, pulled, gx, gs, gd, gc))
+        _each_part(x, lambda part: kernels.gradient(values, s, d, w, ctx.tail, *part, pulled, gx, gs, gd, gw))
+        grads[3] = grads[3][:, : c.shape[1]]
         return grads[0], *(g.to(p.dtype) for g, p in zip(grads[1:], (log_scale, log_step, c))), None
 
 
-def _parameters(*tensors: Tensor):
-    return [t.detach().to(torch.float64).contiguous().numpy() for t in tensors]
+def _parameters(log_scale: Tensor, log_step: Tensor, c: Tensor):
+    """As float64 arrays; the kernels take two harmonics at a time, so an odd number of them gets a zero more."""
+    if c.shape[1] % 2:
+        c = torch.nn.functional.pad(c.detach(), (0, 1))
+    return [t.detach().to(torch.float64).contiguous().numpy() for t in (log_scale, log_step, c)]
 
 
-def _each_channel(x: Tensor, job) -> None:
-    thread_map(job, range(x.shape[1]), 1 if x.numel() < _SERIAL else torch.get_num_threads())
+def _each_part(x: Tensor, job) -> None:
+    """job((first, last)) for parts of the channels; each channel is summed by one thread."""
+    channels = x.shape[1]
+    workers = 1 if x.numel() < _SERIAL else torch.get_num_threads()
+    parts = min(channels, 4 * workers) if workers > 1 else 1
+    edges = [channels * part // parts for part in range(parts + 1)]
+    thread_map(job, list(pairwise(edges)), workers)

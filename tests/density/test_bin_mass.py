@@ -59,6 +59,32 @@ def test_the_kernel_has_the_gradient_of_the_formula(a, rng, scale):
         assert (mine - yours).abs().max() <= 1e-9 * yours.abs().max()
 
 
+@pytest.mark.parametrize("shape", [(5, 3, 7), (33, 3, 1), (1, 3, 64), (3, 3, 0), (0, 3, 4)])
+@pytest.mark.parametrize("order", [1, 6, 7, 128])
+def test_any_order_and_any_run_of_values(shape, order, rng):
+    """Odd orders, items that end inside a vector, one value an item, none at all."""
+    dtype = torch.float64
+    x = torch.tensor(rng.laplace(size=shape) * 30, dtype=dtype).requires_grad_()
+    parts = [torch.tensor(rng.normal(size=(3, 1)), dtype=dtype).requires_grad_() for _ in range(2)]
+    weights = torch.tensor(rng.normal(size=(3, order + 1)) / (1 + np.arange(order + 1))).requires_grad_()
+    inputs, upstream = (x, *parts, weights), torch.tensor(rng.normal(size=shape))
+    ours = bin_bits(x, *parts, weights, TAIL)
+    theirs = reference_bits(x, *parts, autocorrelation(weights), TAIL, weights)
+    assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+    pulled = [torch.autograd.grad((bits * upstream).sum(), inputs, allow_unused=True) for bits in (ours, theirs)]
+    for mine, yours in zip(*pulled):
+        assert mine.shape == yours.shape
+        assert torch.linalg.vector_norm(mine - yours) <= 1e-8 * (1 + torch.linalg.vector_norm(yours))
+
+
+def test_a_step_far_wider_than_the_density_is_one_bin(a):
+    x = torch.tensor([0.0, 400.0, -499.0, 501.0, 1400.0], dtype=torch.float64).expand(1, 2, -1)
+    bits = bin_bits(x, logs(1.0, torch.float64), logs(1000.0, torch.float64), a, TAIL)
+    plain = reference_bits(x, logs(1.0, torch.float64), logs(1000.0, torch.float64), autocorrelation(a), TAIL, a)
+    assert bits[0, 0, :2].tolist() == pytest.approx([0, 0], abs=1e-3)
+    assert torch.allclose(bits, plain, rtol=1e-9, atol=1e-12)
+
+
 def test_gradcheck_and_second_derivatives(a):
     x = torch.tensor([[[0.3, -2.0, 7.0], [0.0, 400.0, -3.3]]], dtype=torch.float64, requires_grad=True)
     log_scale, log_step = logs(1.3, torch.float64).requires_grad_(), logs(0.7, torch.float64).requires_grad_()
