@@ -1,9 +1,34 @@
 """Known densities with exact pdf, cdf and entropy, and real data: the inputs that tour, tests and benchmarks share."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
+
+from .atoms import Atoms
+from .known import KnownDensity, gaussian_mixture, von_mises_mixture
+from .photographs import photo, photo_from_residuals, photo_residuals
+
+__all__ = [
+    "KnownDensity",
+    "arcsine",
+    "beta25",
+    "cauchy",
+    "claw",
+    "compass",
+    "gaussian_mixture",
+    "gmm10",
+    "gmm25",
+    "known_densities",
+    "laplace",
+    "lognormal",
+    "photo",
+    "photo_from_residuals",
+    "photo_residuals",
+    "relu",
+    "rounded_prices",
+    "student_t3",
+    "three_scale_peaks",
+    "uniform",
+    "von_mises_mixture",
+]
 
 # The uniforms behind the mixtures: jax.random.uniform(key(42), (k,)), which the authors' demonstration draws once and
 # uses for means and widths alike (De la Fuente, Singh, Balle 2024, arXiv:2402.15345; demonstration of google/codex).
@@ -18,90 +43,6 @@ _DRAW_25 = (
     0.9746469259262085, 0.6532257795333862, 0.6976220607757568, 0.7393381595611572, 0.8941131830215454,
     0.4184684753417969, 0.20929086208343506, 0.3210252523422241, 0.9390954971313477, 0.11590230464935303,
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class KnownDensity:
-    """A density whose every number is known.
-
-    Attributes
-    ----------
-    name : as in tables and plots.
-    pdf, cdf, ppf : functions of an array.
-    entropy : nats, to 1e-10.
-    """
-
-    name: str
-    pdf: Callable[[np.ndarray], np.ndarray]
-    cdf: Callable[[np.ndarray], np.ndarray]
-    ppf: Callable[[np.ndarray], np.ndarray]
-    entropy: float
-    draw: Callable[[np.random.Generator, int], np.ndarray] | None = None  # faster than inversion, where there is a way
-
-    def sample(self, n: int, rng=None) -> np.ndarray:
-        """`n` independent samples; `rng` as in SPEC 7."""
-        rng = np.random.default_rng(rng)
-        return self.ppf(rng.random(n)) if self.draw is None else self.draw(rng, n)
-
-    def kl(self, fitted) -> float:
-        """``E log(self / fitted)`` in nats, for anything with a ``logpdf``; quadrature, error below 1e-9."""
-        from .quadrature import integrate, panels
-
-        def loss(u):
-            x = self.ppf(np.minimum(u, 1 - 2.0**-53))
-            return np.log(self.pdf(x)) - fitted.logpdf(x)
-
-        # what was fitted may end, and fall off a cliff, anywhere beyond the sample's extremes
-        return integrate(loss, panels(256, graded=True), tolerance=1e-10, rounds=24)[0]
-
-
-def gaussian_mixture(name: str, weights, means, widths) -> KnownDensity:
-    """A mixture of Gaussians; its quantiles by bisection, its entropy by quadrature."""
-    from scipy.special import ndtr
-
-    from .quadrature import integrate
-
-    weights, means, widths = (np.asarray(v, float) for v in (weights, means, widths))
-
-    def pdf(x):
-        z = (np.asarray(x, float)[..., None] - means) / widths
-        return np.exp(-0.5 * z * z) @ (weights / (widths * np.sqrt(2 * np.pi)))
-
-    def cdf(x):
-        return ndtr((np.asarray(x, float)[..., None] - means) / widths) @ weights
-
-    lo, hi = float((means - 12 * widths).min()), float((means + 12 * widths).max())
-    knots = np.linspace(lo, hi, 8193)
-    mass = cdf(knots)
-
-    def ppf(u):
-        u = np.atleast_1d(np.asarray(u, float))
-        right = np.clip(np.searchsorted(mass, u), 1, len(knots) - 1)
-        a, b = knots[right - 1], knots[right]
-        x = a + (b - a) / 2
-        live = np.arange(u.size)
-        for _ in range(60):  # Newton inside a bracket
-            at = x[live]
-            wrong = cdf(at) - u[live]
-            a, b = np.where(wrong < 0, at, a), np.where(wrong < 0, b, at)
-            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                newton = at - wrong / pdf(at)
-            x[live] = np.where((newton > a) & (newton < b), newton, a + (b - a) / 2)
-            open_ = np.abs(x[live] - at) > 4e-16 * np.maximum(np.abs(at), 1e-3)
-            live, a, b = live[open_], a[open_], b[open_]
-            if not len(live):
-                break
-        return x
-
-    def draw(rng, n):
-        part = rng.choice(len(weights), size=n, p=weights / weights.sum())
-        return means[part] + widths[part] * rng.standard_normal(n)
-
-    def minus_p_log_p(u):
-        p = pdf(lo + (hi - lo) * u)
-        return -p * np.log(np.maximum(p, 1e-300)) * (hi - lo)
-
-    return KnownDensity(name, pdf, cdf, ppf, integrate(minus_p_log_p, 512)[0], draw)
 
 
 def _demonstration(name: str, draw) -> KnownDensity:
@@ -180,6 +121,7 @@ def uniform() -> KnownDensity:
         lambda x: np.clip(x, 0.0, 1.0),
         lambda u: np.asarray(u, float),
         0.0,
+        support=(0.0, 1.0),
     )
 
 
@@ -199,61 +141,95 @@ def beta25() -> KnownDensity:
         lambda x: betainc(2, 5, np.clip(x, 0.0, 1.0)),
         lambda u: betaincinv(2, 5, np.asarray(u, float)),
         float(entropy),
+        support=(0.0, 1.0),
     )
 
 
-def known_densities() -> tuple[KnownDensity, ...]:
-    """All of them."""
-    return tuple(f() for f in (gmm25, gmm10, claw, three_scale_peaks, laplace, student_t3, cauchy, uniform, beta25))
+def arcsine() -> KnownDensity:
+    """``1 / (pi sqrt(x (1 - x)))`` on [0, 1]: where a coin-tossing walk was last level.
 
-
-# --- real data ---
-
-
-def photo(name: str = "china.jpg") -> np.ndarray:
-    """A photograph that scikit-learn ships ("china.jpg" or "flower.jpg"), uint8 of shape (427, 640, 3)."""
-    try:
-        from sklearn.datasets import load_sample_image
-    except ImportError:
-        raise ImportError("the photographs come with scikit-learn; run: pip install scikit-learn pillow") from None
-    return np.array(load_sample_image(name))
-
-
-def photo_residuals(name: str = "china.jpg") -> np.ndarray:
-    """What the median edge detector fails to predict of a photograph, int16 of the photo's shape.
-
-    Each channel is predicted from its left, upper and upper-left neighbours as in JPEG-LS; `photo_from_residuals`
-    inverts it exactly.
-
-    References
-    ----------
-    Weinberger, Seroussi, Sapiro (2000), The LOCO-I lossless image compression algorithm, doi 10.1109/83.855427.
+    Doubles next to 1 are 1.1e-16 apart, which is 7e-9 of probability there: the divergence is right to 1e-6.
     """
-    pixels = photo(name).astype(np.int16)
-    padded = np.pad(pixels, ((1, 0), (1, 0), (0, 0)))
-    left, up, corner = padded[1:, :-1], padded[:-1, 1:], padded[:-1, :-1]
-    guess = _median_edge(left, up, corner)
-    guess[:, 0], guess[0] = up[:, 0], left[0]
-    return pixels - guess
+
+    def pdf(x):
+        x = np.asarray(x, float)
+        inside = (x > 0) & (x < 1)
+        return np.where(inside, 1 / (np.pi * np.sqrt(np.where(inside, x * (1 - x), 1.0))), 0.0)
+
+    def ppf(u):
+        return np.clip(np.square(np.sin(np.pi / 2 * np.asarray(u, float))), 1e-300, 1 - 2.0**-53)
+
+    def cdf(x):
+        x = np.clip(x, 0.0, 1.0)
+        return 2 / np.pi * np.arctan2(np.sqrt(x), np.sqrt(1 - x))
+
+    return KnownDensity("arcsine", pdf, cdf, ppf, float(np.log(np.pi / 4)), support=(0.0, 1.0))
 
 
-def photo_from_residuals(residuals) -> np.ndarray:
-    """The photograph whose residuals these are: pixels of one anti-diagonal depend only on the two before it."""
-    residuals = np.asarray(residuals, np.int16)
-    height, width = residuals.shape[:2]
-    pixels = np.zeros_like(residuals)
-    for d in range(height + width - 1):
-        row = np.arange(max(0, d - width + 1), min(height, d + 1))
-        column = d - row
-        left = np.where((column > 0)[:, None], pixels[row, column - 1], 0)
-        up = np.where((row > 0)[:, None], pixels[row - 1, column], 0)
-        corner = np.where(((row > 0) & (column > 0))[:, None], pixels[row - 1, column - 1], 0)
-        guess = _median_edge(left, up, corner)
-        guess = np.where((row == 0)[:, None], left, np.where((column == 0)[:, None], up, guess))
-        pixels[row, column] = residuals[row, column] + guess
-    return pixels.astype(np.uint8)
+def lognormal(mean: float = 0.0, width: float = 1.0, *, name: str = "lognormal", grid=None) -> KnownDensity:
+    """exp of a normal with this mean and width."""
+    from scipy.special import ndtr, ndtri
+
+    def logarithm(x):
+        with np.errstate(divide="ignore"):
+            return (np.log(np.maximum(x, 0.0)) - mean) / width
+
+    def pdf(x):
+        x = np.asarray(x, float)
+        z = logarithm(np.where(x > 0, x, 1.0))
+        return np.where(x > 0, np.exp(-0.5 * z * z) / (np.where(x > 0, x, 1.0) * width * np.sqrt(2 * np.pi)), 0.0)
+
+    entropy = mean + 0.5 + np.log(width * np.sqrt(2 * np.pi))
+    return KnownDensity(
+        name,
+        pdf,
+        lambda x: ndtr(logarithm(x)),
+        lambda u: np.exp(mean + width * ndtri(np.asarray(u, float))),
+        float(entropy),
+        support=(0.0, np.inf),
+        grid=grid,
+    )
 
 
-def _median_edge(left, up, corner):
-    """The median of left, up and left + up - corner (Weinberger et al. 2000, eq. 1)."""
-    return np.clip(left + up - corner, np.minimum(left, up), np.maximum(left, up))
+def relu(mean: float = -0.5) -> KnownDensity:
+    """What a rectifier leaves of a normal of width 1: an atom at 0 of mass ndtr(-mean), and the tail above it.
+
+    With a = -mean and q the normal's mass above a, the entropy is
+    ``-(1 - q) log(1 - q) + q log sqrt(2 pi) + (q + a phi(a)) / 2``.
+    """
+    from scipy.special import ndtr, ndtri
+
+    a = -mean
+    atom, above = float(ndtr(a)), float(ndtr(-a))
+    height = np.exp(-0.5 * a * a) / np.sqrt(2 * np.pi)
+    entropy = -atom * np.log(atom) + above * np.log(np.sqrt(2 * np.pi)) + (above + a * height) / 2
+
+    def pdf(x):
+        x = np.asarray(x, float)
+        return np.where(x >= 0, np.exp(-0.5 * np.square(x + a)) / np.sqrt(2 * np.pi), 0.0)
+
+    return KnownDensity(
+        "relu",
+        pdf,
+        lambda x: np.where(np.asarray(x) >= 0, ndtr(np.asarray(x, float) + a), 0.0),
+        lambda u: np.maximum(ndtri(np.asarray(u, float)) - a, 0.0),
+        float(entropy),
+        support=(0.0, np.inf),
+        atoms=Atoms((0.0,), (atom,)),
+    )
+
+
+def rounded_prices(grid: float = 0.05) -> KnownDensity:
+    """Log-normal prices about 20, given to the nearest `grid`: thousands of ties, and none of them means anything."""
+    return lognormal(3.0, 0.25, name="prices", grid=grid)
+
+
+def compass() -> KnownDensity:
+    """Wind from two directions over a steady breeze from all: three von Mises densities on the circle."""
+    return von_mises_mixture("von mises", [0.5, 0.3, 0.2], [0.4, 3.5, 5.0], [8.0, 30.0, 0.5])
+
+
+def known_densities() -> tuple[KnownDensity, ...]:
+    """All of them; the last three have an atom, are rounded, and lie on a circle."""
+    line = (gmm25, gmm10, claw, three_scale_peaks, laplace, student_t3, cauchy, uniform, beta25, arcsine, lognormal)
+    return tuple(f() for f in (*line, relu, rounded_prices, compass))

@@ -22,7 +22,11 @@ def test_fifty_parameters_of_the_25_mode_mixture():
     assert p.report.status is ds.Status.CERTIFIED
 
 
-@pytest.mark.parametrize("known", ds.gallery.known_densities(), ids=lambda d: d.name)
+# The others, with an atom, rounded, on a circle, or infinite at an end, are fitted in test_gallery.
+SMOOTH = [d for d in ds.gallery.known_densities() if d.name not in ("relu", "prices", "von mises", "arcsine")]
+
+
+@pytest.mark.parametrize("known", SMOOTH, ids=lambda d: d.name)
 def test_automatic_fits_are_certified_and_close(known):
     p = ds.fit(known.sample(30_000, rng=20263))
     assert p.gap_nats <= 1e-6
