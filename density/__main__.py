@@ -1,4 +1,4 @@
-"""``python -m density``: fit a file, compress it, get it back, say what a file is."""
+"""``python -m density``: fit a file, ask, sample and plot the fit; compress a file, get it back, say what it is."""
 
 import argparse
 import json
@@ -26,7 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"density: {error}", file=sys.stderr)
         return 1
     if given.json:
-        print(json.dumps(report, allow_nan=False))
+        print(json.dumps({k: _finite(v) if k == "values" else v for k, v in report.items()}, allow_nan=False))
+    elif "values" in report:
+        sys.stdout.writelines(f"{value!r}\n" for value in report["values"])
     else:
         width = max(map(len, report))
         print("\n".join(f"{name:<{width}}  {value}" for name, value in report.items()))
@@ -41,12 +43,24 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m density", description="Densities and compression of arrays.")
     commands = parser.add_subparsers(dest="command", required=True)
     fit = commands.add_parser("fit", help="fit a density to the numbers in FILE and say what was found")
-    fit.add_argument("--order", default="auto", help="highest frequency, or auto (default)")
-    fit.add_argument("--map", default="auto", help="a map by name, or auto (default)")
-    fit.add_argument(
-        "--support", nargs=2, type=float, metavar=("LO", "HI"), help="ends that are believed; one may be inf"
-    )
-    fit.add_argument("--basis", default="cosine", choices=("cosine", "periodic"))
+    evaluate = commands.add_parser("eval", help="evaluate the density of FILE, fitted or stored")
+    evaluate.add_argument("--what", default="pdf", choices=("pdf", "logpdf", "cdf", "sf", "ppf"), help="default pdf")
+    evaluate.add_argument("--at", nargs="+", type=float, metavar="X", help="points, or probabilities for ppf")
+    evaluate.add_argument("--points", type=Path, metavar="ARRAY", help="a file of them: .npy, .npz, .csv")
+    sample = commands.add_parser("sample", help="draw from the density of FILE, fitted or stored")
+    sample.add_argument("-n", type=int, default=1, help="how many samples, default 1")
+    sample.add_argument("--seed", type=int, help="an integer >= 0 that makes the samples the same again")
+    draw = commands.add_parser("plot", help="a picture of the density of FILE, fitted or stored")
+    draw.add_argument("--kind", default="density", choices=("density", "order", "qq", "certificate"))
+    draw.add_argument("--parts", action="store_true", help="show the map and the polynomial too")
+    draw.add_argument("--data", type=Path, metavar="ARRAY", help="samples to show with a stored density")
+    for command in (fit, evaluate, sample, draw):
+        command.add_argument("--order", default="auto", help="highest frequency, or auto (default)")
+        command.add_argument("--map", default="auto", help="a map by name, or auto (default)")
+        command.add_argument(
+            "--support", nargs=2, type=float, metavar=("LO", "HI"), help="ends that are believed; one may be inf"
+        )
+        command.add_argument("--basis", default="cosine", choices=("cosine", "periodic"))
     compress = commands.add_parser("compress", help="compress an array; integers exactly, floats with --step")
     compress.add_argument("--step", type=float, help="distance of the levels of floats; decoded within half of it")
     compress.add_argument("--lossless", action="store_true", help="keep every bit of floats")
@@ -56,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--workers", type=int, help="threads, default all cores")
         command.add_argument("--progress", action="store_true", help="a bar on stderr")
     info = commands.add_parser("info", help="say what FILE holds: an array, a stored density or a compressed array")
-    for command in (fit, compress, decompress, info):
+    for command in (fit, evaluate, sample, draw, compress, decompress, info):
         command.add_argument(
             "file",
             type=Path,
@@ -65,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--json", action="store_true", help="print one JSON object")
         command.add_argument("-o", "--output", type=Path, help="where to write")
-    for command in (fit, compress, info):
+    for command in (fit, evaluate, sample, draw, compress, info):
         command.add_argument("--key", help="name of the array in a .npz, or number (from 0) of the column in a .csv")
     return parser
 
@@ -103,7 +117,7 @@ def _numeric(line: str) -> bool:
     return True
 
 
-def _fit(given) -> dict:
+def _fitted(given, x: np.ndarray):
     from . import fit
 
     if given.order != "auto" and not given.order.isdecimal():
@@ -113,7 +127,25 @@ def _fit(given) -> dict:
     if given.map not in ("auto", *MAPS):
         raise _MisuseError(f"--map {given.map} is not known; pass auto or one of {', '.join(MAPS)}")
     order = given.order if given.order == "auto" else int(given.order)
-    p = fit(_load(given.file, given.key), order=order, map=given.map, support=given.support, basis=given.basis)
+    return fit(x, order=order, map=given.map, support=given.support, basis=given.basis)
+
+
+def _density(given):
+    """The density of a file and the samples it was fitted to, None where the file holds a density."""
+    with given.file.open("rb") as file:
+        stored = file.read(4) == b"TDEN"
+    if not stored:
+        x = _load(given.file, given.key)
+        return _fitted(given, x), x
+    from . import from_bytes
+
+    if (given.order, given.map, given.support, given.basis) != ("auto", "auto", None, "cosine"):
+        raise _MisuseError(f"{given.file} holds a density: --order, --map, --support and --basis are for fitting")
+    return from_bytes(given.file.read_bytes()), None
+
+
+def _fit(given) -> dict:
+    p = _fitted(given, _load(given.file, given.key))
     report = _facts(p)
     if given.output is not None:
         given.output.write_bytes(p.to_bytes())
@@ -129,6 +161,66 @@ def _facts(p) -> dict:
     report = {"samples": p.report.n, "map": p.map.describe(), "order": p.order, "parameters": p.n_parameters}
     report |= {name: float(v) if np.isfinite(v) else None for name, v in numbers.items()}
     return report | {"modes": [float(x) for x in p.modes()], "explanation": p.explain()}
+
+
+def _evaluate(given) -> dict:
+    if (given.at is None) == (given.points is None):
+        raise _MisuseError("say where: pass either --at with numbers or --points with a file of them")
+    if given.points is not None and not given.points.is_file():
+        raise _MisuseError(f"there is no file {given.points}")
+    x = np.array(given.at) if given.points is None else _load(given.points, None)
+    if given.what == "ppf" and x.dtype.kind in "buif" and not ((x >= 0) & (x <= 1)).all():
+        raise _MisuseError(f"ppf takes probabilities in [0, 1]; got values from {x.min():g} to {x.max():g}")
+    p, _ = _density(given)
+    values = getattr(p, given.what)(x)
+    report = {"what": given.what, "count": int(values.size)}
+    if given.what == "logpdf" and values.size and np.isfinite(values).all():
+        report["mean"] = float(values.mean())  # of samples that the fit has not seen: their likelihood, nats a sample
+    if given.output is None:
+        return report | {"values": np.ravel(values).tolist()}
+    return report | _saved(given.output, values)
+
+
+def _sample(given) -> dict:
+    if given.n < 0 or (given.seed is not None and given.seed < 0):
+        raise _MisuseError(f"-n {given.n} and --seed {given.seed} must be integers >= 0")
+    p, _ = _density(given)
+    values = p.sample(given.n, rng=given.seed)
+    return {"count": given.n} | (
+        {"values": np.ravel(values).tolist()} if given.output is None else _saved(given.output, values)
+    )
+
+
+def _plot(given) -> dict:
+    target = given.output or given.file.with_suffix(given.file.suffix + ".png")
+    if given.data is not None and not given.data.is_file():
+        raise _MisuseError(f"there is no file {given.data}")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError("plot needs matplotlib; run: pip install 'triskele[plot]'") from None
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    known = figure.canvas.get_supported_filetypes()
+    if target.suffix[1:].lower() not in known:
+        raise _MisuseError(f"{target} is no picture that matplotlib writes; end it in one of {', '.join(known)}")
+    p, data = _density(given)
+    data = data if given.data is None else _load(given.data, None)
+    if given.kind in ("qq", "certificate") and data is None:
+        raise _MisuseError(f"--kind {given.kind} compares with samples: pass --data")
+    p.plot(data, kind=given.kind, parts=given.parts, ax=figure.add_subplot())
+    figure.savefig(target, dpi=150)
+    return {"written": str(target), "kind": given.kind}
+
+
+def _finite(values: list[float]) -> list[float | None]:
+    """What JSON can hold: null stands for infinities and NaN."""
+    return [v if np.isfinite(v) else None for v in values]
+
+
+def _saved(path: Path, values) -> dict:
+    with path.open("wb") as file:
+        np.save(file, values, allow_pickle=False)
+    return {"written": str(path)}
 
 
 def _compress(given) -> dict:
@@ -207,7 +299,15 @@ def _info(given) -> dict:
     return describe(data)
 
 
-_COMMANDS = {"fit": _fit, "compress": _compress, "decompress": _decompress, "info": _info}
+_COMMANDS = {
+    "fit": _fit,
+    "eval": _evaluate,
+    "sample": _sample,
+    "plot": _plot,
+    "compress": _compress,
+    "decompress": _decompress,
+    "info": _info,
+}
 
 
 def _piped() -> int:

@@ -24,6 +24,7 @@ def files(tmp_path, rng):
     np.save(tmp_path / "ints.npy", rng.integers(-9, 9, (40, 50)).astype(np.int16))
     np.save(tmp_path / "few.npy", x[:3])
     (tmp_path / "x.txt").write_text("1 2 3")
+    (tmp_path / "stored.tden").write_bytes(ds.fit(x, order=0, map="normal").to_bytes())
     (tmp_path / "words.csv").write_text("a,b\nc,d\n")
     return tmp_path
 
@@ -115,7 +116,71 @@ def test_info_of_an_array(files, capsys):
     assert (report["least"], report["greatest"], report["shape"]) == (x.min(), x.max(), [40, 50])
 
 
+def test_eval_of_data_and_of_a_stored_density(files, capsys):
+    p = ds.fit(np.load(files / "x.npy"), order=3, map="logistic")
+    (files / "x.tden").write_bytes(p.to_bytes())
+    code, out = run(capsys, "eval", files / "x.tden", "--at", -1, 2, 1e9)
+    assert code == 0
+    assert [float(line) for line in out.out.split()] == p.pdf([-1, 2, 1e9]).tolist()
+    options = ["--order", 3, "--map", "logistic", "--what", "ppf", "--json"]
+    _, out = run(capsys, "eval", files / "x.npy", *options, "--at", 0.25, 1)
+    assert json.loads(out.out) == {"what": "ppf", "count": 2, "values": [p.ppf(0.25), None]}  # JSON has no infinity
+    np.save(files / "new.npy", np.linspace(0, 5, 40))
+    _, out = run(
+        capsys,
+        "eval",
+        files / "x.tden",
+        "--what",
+        "logpdf",
+        "--points",
+        files / "new.npy",
+        "-o",
+        files / "l.npy",
+        "--json",
+    )
+    values = p.logpdf(np.linspace(0, 5, 40))
+    assert np.array_equal(np.load(files / "l.npy"), values)
+    assert json.loads(out.out)["mean"] == values.mean()
+
+
+def test_samples_of_a_file(files, capsys):
+    (files / "x.tden").write_bytes(ds.fit(np.load(files / "x.npy"), order=3, map="logistic").to_bytes())
+    code, out = run(capsys, "sample", files / "x.tden", "-n", 5, "--seed", 7)
+    p = ds.from_bytes((files / "x.tden").read_bytes())
+    assert code == 0
+    assert [float(line) for line in out.out.split()] == p.sample(5, rng=7).tolist()
+    run(capsys, "sample", files / "x.tden", "-n", 5, "--seed", 7, "-o", files / "s.npy")
+    assert np.array_equal(np.load(files / "s.npy"), p.sample(5, rng=7))
+    assert run(capsys, "sample", files / "x.tden", "-n", 0)[1].out == ""
+
+
+def test_plots_of_a_file(files, capsys):
+    pytest.importorskip("matplotlib")
+    (files / "x.tden").write_bytes(ds.fit(np.load(files / "x.npy"), order=3, map="logistic").to_bytes())
+    fast = ["--map", "logistic", "--order", 3]
+    for number, options in enumerate((
+        ["x.npy", *fast, "--parts"], ["x.npy", *fast, "--kind", "certificate"],
+        ["x.tden"], ["x.tden", "--kind", "qq", "--data", str(files / "x.npy")],
+    )):  # fmt: skip
+        target = files / f"{number}.png"
+        assert run(capsys, "plot", files / options[0], *options[1:], "-o", target)[0] == 0
+        assert target.read_bytes()[:4] == b"\x89PNG"
+    _, out = run(capsys, "plot", files / "x.tden", "--json")
+    assert json.loads(out.out) == {"written": str(files / "x.tden.png"), "kind": "density"}
+    assert run(capsys, "plot", files / "x.tden", "--kind", "order")[0] == 1
+
+
 MISUSE = [
+    (["eval", "x.npy"], "pass either --at with numbers or --points"),
+    (["eval", "x.npy", "--at", "1", "--points", "x.npy"], "pass either --at with numbers or --points"),
+    (["eval", "x.npy", "--points", "absent.npy"], "there is no file absent.npy"),
+    (["eval", "x.npy", "--what", "ppf", "--at", "2"], "ppf takes probabilities in [0, 1]"),
+    (["eval", "x.npy", "--what", "mass", "--at", "2"], "invalid choice"),
+    (["sample", "x.npy", "-n", "-2"], "must be integers >= 0"),
+    (["sample", "x.npy", "-n", "many"], "invalid int value"),
+    (["plot", "x.npy", "-o", "x.doc"], "is no picture that matplotlib writes; end it in one of"),
+    (["plot", "stored.tden", "--kind", "qq"], "--kind qq compares with samples: pass --data"),
+    (["sample", "stored.tden", "--map", "cauchy"], "stored.tden holds a density: --order, --map"),
     (["fit", "absent.npy"], "there is no file"),
     (["fit", "x.txt"], "none of .npy, .npz, .csv"),
     (["fit", "xy.npz"], "holds 2 arrays; pass --key with one of"),
@@ -163,7 +228,7 @@ def test_it_runs_as_a_module():
     assert "compress" in done.stdout
 
 
-@pytest.mark.parametrize("line", ["info x.npy", "fit x.npy --json", "--help"])
+@pytest.mark.parametrize("line", ["info x.npy", "sample stored.tden -n 99999", "fit x.npy --json", "--help"])
 def test_a_reader_that_has_seen_enough_is_no_failure(files, line):
     """As ``| head`` does: the pipe is closed before anything is written."""
     command = [sys.executable, "-m", "density", *line.split()]
