@@ -17,9 +17,7 @@ def need_extras() -> None:
     """Stop with one sentence if something that only the tour needs is missing."""
     import importlib.util
 
-    missing = [
-        name for name in ("sklearn", "PIL", "matplotlib", "g2p_en") if not _found(importlib, name)
-    ]
+    missing = [name for name in ("sklearn", "PIL", "matplotlib", "g2p_en") if not _found(importlib, name)]
     if missing:
         sys.exit(f"The tour needs {', '.join(missing)}: run `make tour`, or pip install '.[tour]' in the clone.")
 
