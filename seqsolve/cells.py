@@ -92,8 +92,8 @@ def step_seconds(kind: str, H: int, R: int, dtype: np.dtype) -> float:
 
 def lane_seconds(kind: str, H: int, inputs: int, itemsize: int) -> float:
     """About how long one step of one sequence takes where every vector lane is one: arithmetic, and moving numbers."""
-    gates = GATES[kind]
-    return itemsize / 4 * (5e-9 + gates * H * ((inputs + H) / 6e10 + 8e-10))
+    seconds = 2.5e-9 + inputs * 2.5e-10 + GATES[kind] * H * ((inputs + H) / 8e10 + 4.5e-10)
+    return seconds if itemsize == 4 else 2.3 * seconds
 
 
 class Track:

@@ -2,9 +2,9 @@
 
 `STEP` is microseconds a step of a whole batch, one thread, by units (rows) and batch (columns), as
 ``python -m benchmarks.dispatch_table`` prints it; measured on two cores with 512-bit registers, torch 2.13. Between the
-entries logarithms are interpolated. (Batch 1 of up to 64 units in float32 is the difference of 20,000 and 2,000 steps.)
-To a step comes what a call costs before its first step: the fused loop packs the weights afresh in every call, so that
-a change of them is always seen.
+entries logarithms are interpolated. (Batch 1 in float32 is the difference of 20,000 and 2,000 steps, of fewer from 64
+units on.) To a step comes what a call costs before its first step: the fused loop packs the weights afresh in every
+call, so that a change of them is always seen.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ STEP = {
         (18.3, 26.2, 113, 320, 1230),
     ),
     ("rnn", "float32", "fused"): (
-        (0.018, 0.12, 0.38, 1.45, 6.16),
-        (0.026, 0.16, 0.58, 2.56, 8.46),
+        (0.016, 0.12, 0.38, 1.45, 6.16),
+        (0.019, 0.16, 0.58, 2.56, 8.46),
         (0.053, 0.38, 1.44, 5.63, 20.5),
         (0.15, 1.06, 4.37, 15.2, 95.7),
-        (0.97, 3.56, 13.3, 51.3, 204),
-        (2.98, 10.7, 41.4, 164, 657),
-        (9.85, 60.8, 153, 558, 2230),
+        (0.61, 3.56, 13.3, 51.3, 204),
+        (2.3, 10.7, 41.4, 164, 657),
+        (8, 60.8, 153, 558, 2230),
     ),
     ("rnn", "float64", "torch"): (
         (2.28, 2.32, 2.44, 2.71, 3.92),
@@ -69,13 +69,13 @@ STEP = {
         (119, 239, 365, 904, 3440),
     ),
     ("gru", "float32", "fused"): (
-        (0.037, 0.23, 0.83, 3.77, 13.2),
-        (0.05, 0.26, 1.03, 4.18, 18.4),
+        (0.027, 0.23, 0.83, 3.77, 13.2),
+        (0.039, 0.26, 1.03, 4.18, 18.4),
         (0.15, 1.28, 4.84, 23.7, 70.4),
         (0.45, 3.3, 12.6, 50.8, 189),
-        (2.57, 9.04, 36.5, 141, 561),
-        (11.9, 44.2, 116, 457, 1810),
-        (108, 401, 1580, 6230, 25400),
+        (2, 9.04, 36.5, 141, 561),
+        (6.3, 44.2, 116, 457, 1810),
+        (98, 401, 1580, 6230, 25400),
     ),
     ("gru", "float64", "torch"): (
         (6.77, 7.6, 8.22, 9.44, 16.1),
@@ -105,13 +105,13 @@ STEP = {
         (153, 183, 356, 953, 2830),
     ),
     ("lstm", "float32", "fused"): (
-        (0.04, 0.23, 0.86, 3.41, 12.8),
-        (0.05, 0.35, 1.55, 5.88, 21.8),
+        (0.031, 0.23, 0.86, 3.41, 12.8),
+        (0.043, 0.35, 1.55, 5.88, 21.8),
         (0.19, 1.33, 5.31, 19, 76.7),
         (0.6, 4.41, 15.9, 61.4, 245),
-        (3.28, 15.7, 44.1, 178, 753),
-        (9.79, 37.1, 149, 908, 2450),
-        (152, 601, 2400, 9410, 38500),
+        (2.5, 15.7, 44.1, 178, 753),
+        (8.6, 37.1, 149, 908, 2450),
+        (148, 601, 2400, 9410, 38500),
     ),
     ("lstm", "float64", "torch"): (
         (6.43, 7.33, 7.62, 9.51, 17),

@@ -14,6 +14,8 @@ from .cells import _SIGMOID, GATES, Weights, _register_bytes, lane_seconds
 _WORTH_A_THREAD = 5e-4  # seconds of work that pay for one more thread
 PROBES = 8  # places where pairs of trajectories are followed
 BUDGET = 0.05  # of the time of all steps in order, which the pairs may be followed for
+_REGISTER = 1e-4  # seconds of steps that are worth one more register of chunks, each of which costs calls
+_CALL = 6e-4  # seconds that the burn-in and the seams take beyond their steps
 _PAYS = 0.6  # of the time of the loop that chunks must be estimated to stay below on one thread
 _TILES = {"rnn_tanh": (8, 4, 1), "rnn_relu": (8, 4, 1), "gru": (2, 1), "lstm": (2, 1)}
 
@@ -150,15 +152,16 @@ class LaneFlow:
         return int(BUDGET * self.steps) if self.insist else part
 
     def count(self, burn):
-        """Whole registers of chunks that are four burn-ins long, or shorter ones; 1 where the loop is as fast."""
+        """Up to 16 whole registers of chunks of four burn-ins or more, or shorter ones; 1 where the loop is as fast."""
         L = len(self.lanes.lanes)
         together = max(1, L // self.batch)  # chunks that fill a register
-        C = min(self.steps // (4 * burn), 16 * together) // together * together
+        registers = min(max(int(self.steps * self.batch * self.lanes.seconds / _REGISTER), 2), 16)
+        C = min(self.steps // (4 * burn), registers * together) // together * together
         C = C or min(together, self.steps // (2 * burn))
         if C < 2:
             return 1
         registers = -(-C * self.batch // L)
-        ours = (self.steps // C + burn) * registers * L * self.lanes.seconds
+        ours = _CALL + (self.steps // C + burn) * registers * L * self.lanes.seconds
         return C if self.insist or ours < _PAYS * self.steps * self.seconds else 1
 
 

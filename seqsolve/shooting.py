@@ -141,18 +141,23 @@ def shoot(
     meeting = N * np.arange(1, C) + M - 1
     kept = flow.rows(meeting)
     again = flow.chunks(ends[:-1], C - 1, N, N, M)
-    gaps = (again - middle[1:]).abs().reshape(C - 1, -1).amax(1).tolist()
-    sizes = torch.maximum(middle.abs(), ends.abs()).reshape(C, -1).amax(1).tolist()
-    found, closed = Outcome(C, N, M), []
-    scale, state, true = _finite(sizes[0]), ends[0], True  # true: the chunk before ended as step 2 took it
-    for c in range(1, C):
-        gap = _relative(gaps[c - 1], scale)
+    gaps, sizes = _largest(again - middle[1:]), _largest(torch.maximum(middle.abs(), ends.abs()))
+    scales = np.maximum.accumulate(np.where(np.isfinite(sizes), sizes, 0.0))
+    with np.errstate(all="ignore"):
+        relative = np.where(gaps == 0, 0.0, gaps / scales[:-1])
+    relative = np.where(np.isfinite(relative), relative, np.inf)
+    met = int(np.append(relative > tol, True).argmax())  # chunks 1..met follow from the one before
+    found, closed = Outcome(C, N, M, seam=float(max(relative[:met], default=0.0))), list(range(met))
+    found.gaps, scale, state = relative[:met].tolist(), float(scales[met]), ends[met]
+    true = True  # the chunk before ended as step 2 took it
+    for c in range(met + 1, C):
+        gap = _relative(float(gaps[c - 1]), scale)
         found.gaps.append(gap)
         if gap <= tol:
             closed.append(c - 1)
         if (gap <= tol and true) or not repair:
             found.failed += not gap <= tol
-            found.seam, state, scale = max(found.seam, gap), ends[c], max(scale, _finite(sizes[c]))
+            found.seam, state, scale = max(found.seam, gap), ends[c], max(scale, _finite(float(sizes[c])))
             continue
         # step 3: this chunk in order, and the next one too unless this ends where it ended before
         flow.put(meeting[closed], kept[closed])
@@ -167,6 +172,11 @@ def shoot(
     flow.put(meeting[closed], kept[closed])  # a gap stands before the step where a chunk met, and is what was measured
     found.state = flow.order(state, C * N, flow.steps)
     return found
+
+
+def _largest(states: Tensor) -> np.ndarray:
+    """The largest number of every chunk."""
+    return states.abs().reshape(len(states), -1).amax(1).double().cpu().numpy()
 
 
 def _finite(size: float) -> float:

@@ -296,9 +296,10 @@ def test_drop_ins_that_remember_or_cannot_be_cut(rng):
 
 def test_drop_ins_take_chunks_by_themselves(rng, monkeypatch):
     """auto: with the fused loop, instead of it, and given up for torch where it remembers."""
-    from seqsolve import chunked_layers, recurrent
+    from seqsolve import chunked_layers, lanes, recurrent
 
     monkeypatch.setattr(chunked_layers, "_WORTH", 1e-4)
+    monkeypatch.setattr(lanes, "_CALL", 0.0)  # so short a call would not pay for the chunks
     gru = sq.gallery.torch_init("gru", 3, 4, rng=rng).requires_grad_(False)
     fast, x = sq.parallelize(gru), tensor(rng, 20_000, 3, dtype=torch.float32)
     assert float((fast(x)[0] - gru(x)[0]).abs().max()) < 2e-6
