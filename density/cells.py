@@ -191,14 +191,15 @@ def smooth_counts(values, counts, grid: float):
 
 def _outstanding(counts, n: int, most):
     """Which values are atoms: by `most`, what their neighbours on the grid allow, or by the counts around them."""
+    heavy = counts >= max(_LEAST_COUNT, _LEAST_SHARE * n)
     if most is not None:
-        heavy = (counts >= _OUTSTANDING_GRID * most) & (counts - most > 6 * np.sqrt(counts))
+        heavy &= (counts >= _OUTSTANDING_GRID * most) & (counts - most > 6 * np.sqrt(counts))
     else:
         k = min(_NEIGHBOURS, len(counts) - 1)
         padded = np.concatenate([np.full(k, np.nan), counts, np.full(k, np.nan)])
-        around = np.stack([padded[k + s : k + s + len(counts)] for s in range(-k, k + 1) if s])
-        heavy = counts >= _OUTSTANDING * np.nanmedian(around, axis=0)
-    heavy &= counts >= max(_LEAST_COUNT, _LEAST_SHARE * n)
+        places = np.flatnonzero(heavy)
+        around = np.stack([padded[places + k + s] for s in range(-k, k + 1) if s])
+        heavy[places] = counts[places] >= _OUTSTANDING * np.nanmedian(around, axis=0)
     if heavy.sum() > _MOST_ATOMS:
         heavy &= counts >= np.sort(counts[heavy])[-_MOST_ATOMS]
     return heavy

@@ -8,10 +8,11 @@ import numpy as np
 from ._checks import as_order, as_roughness, as_support
 from ._threads import blas_threads
 from .cells import Cells, cells
-from .choice import best_order, judge, preferred
+from .choice import best_order
 from .fourier import FourierDensity, Tail
+from .holdout import HoldOut, preferred
 from .likelihood import GAP_TOLERANCE
-from .maps import candidates, check_map
+from .maps import Map, candidates, check_map
 from .mixture_map import mixture_map
 from .own_map import MonotoneMap, own_map
 from .polish import polished
@@ -113,14 +114,15 @@ def fit(
     else:
         maps = candidates(kind, support=support, quartiles=quartiles, extent=data.extent)
         if kind == "auto" and support is None:
-            maps += _beside_atoms(data, quartiles)
+            maps = [*maps, *_beside_atoms(data, quartiles), *_with_moments(data)]
     believed = support is not None or basis == "periodic"
     tail = _safety_tail(data, quartiles, 0.0 if believed else 2 / (data.n + 10))
     with blas_threads(1):  # the matrices are small: more threads only wait for one another
-        tried = judge(data, maps, tail, K, basis) if len(maps) > 1 else []
-        if kind == "auto" and not believed and max(tried, key=lambda t: t.held_out).order >= _WAVY:
+        contest = HoldOut(data, tail, K, basis) if len(maps) > 1 else None
+        tried = contest.judge(maps) if contest else []
+        if contest and kind == "auto" and not believed and max(tried, key=lambda t: t.held_out).order >= _WAVY:
             peaks = mixture_map(data.centres, data.masses, data.n)
-            maps, tried = [*maps, peaks], [*tried, *judge(data, [peaks], tail, K, basis)]
+            maps, tried = [*maps, peaks], [*tried, *contest.judge([peaks])]
         chosen = maps[preferred(tried)] if tried else maps[0]
         best, path, gamma = best_order(data, chosen, K, basis, criterion=str(criterion), roughness=gamma)
         best, polish = polished(data, chosen, basis, best, gamma)
@@ -150,6 +152,15 @@ def _beside_atoms(data: Cells, quartiles):
     if data.widths is None and above is not None:
         maps += candidates("auto", support=(-np.inf, above), quartiles=quartiles, extent=data.extent)
     return maps
+
+
+def _with_moments(data: Cells) -> list[Map]:
+    """The normal law of the data's own mean and variance: of normal data nothing is left to fit."""
+    lo, hi = data.extent
+    z = (data.centres - lo) / (hi - lo)
+    mean = float((data.masses * z).sum())
+    deviation = float(np.sqrt((data.masses * (z - mean) ** 2).sum()))
+    return [Map("normal", lo + (hi - lo) * mean, (hi - lo) * deviation)]
 
 
 def _safety_tail(data: Cells, quartiles, mass: float) -> Tail:

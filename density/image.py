@@ -16,7 +16,7 @@ AnyMap = Map | OwnMap | MixtureMap
 
 def _nodes_for(order: int) -> int:
     """Twice the 16 K that linear binning needs, a power of two."""
-    return 1 << int(np.ceil(np.log2(max(1024, 32 * order))))
+    return 1 << int(np.ceil(np.log2(max(512, 32 * order))))
 
 
 def circle_of(data: Cells, m: AnyMap, order: int, basis: str, masses=None) -> Circle:

@@ -154,7 +154,7 @@ def plot_certificate(p: "FourierDensity", data, ax) -> None:
     from .likelihood import Circle
     from .roughness import SmoothedCircle
 
-    circle: Any = circle_of(cells(data, None, 1), p.map, max(p.order, 1), p.basis)
+    circle: Any = circle_of(cells(data, None, 1), p.map, max(p.order, 64), p.basis)
     if p.report.gamma:
         circle = SmoothedCircle(circle, p.report.gamma)
     values = np.linalg.eigvalsh(linalg.toeplitz(circle.gap_column(p.coefficients)))[::-1]
