@@ -1,13 +1,11 @@
-"""density: the entropy coder, the checksum and the torch module beside constriction, zlib and a Deep Factorized model.
+"""density: the entropy coder, the container and the checksum beside constriction, zlib, lzma, zstandard and PNG.
 
-The error of a coder is what it spends above the cross-entropy of its table, as a fraction. The error of an entropy
-model is its rate before any training, bits a value.
+The error of a coder is what it spends above the cross-entropy of its table, as a fraction.
 """
 
 import importlib.util
 import zlib
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -169,72 +167,6 @@ def weights_race(path: Path) -> Race:
     return race(name, contenders, error=lambda data: len(data) / ideal - 1)  # type: ignore[arg-type]
 
 
-def deep_factorized(channels: int):
-    """Univariate network of Balle et al. (2018), appendix 6.1, filters (3, 3, 3, 3), in plain torch."""
-    import torch
-    from torch import nn
-    from torch.nn import functional
-
-    class DeepFactorized(nn.Module):
-        def __init__(self):
-            super().__init__()
-            widths, generator = (1, 3, 3, 3, 3, 1), torch.Generator().manual_seed(SEED)
-            scale = 10 ** (1 / 5)
-            pairs = list(pairwise(widths))
-            init = [float(np.log(np.expm1(1 / scale / after))) for _, after in pairs]
-            self.weights = nn.ParameterList(torch.full((channels, b, a), v) for (a, b), v in zip(pairs, init))
-            self.biases = nn.ParameterList(torch.rand(channels, b, 1, generator=generator) - 0.5 for _, b in pairs)
-            self.gates = nn.ParameterList(torch.zeros(channels, b, 1) for _, b in pairs[:-1])
-
-        def logits(self, x):
-            for i, (weight, bias) in enumerate(zip(self.weights, self.biases)):
-                x = torch.matmul(functional.softplus(weight), x) + bias
-                if i < len(self.gates):
-                    x = x + torch.tanh(self.gates[i]) * torch.tanh(x)
-            return x
-
-        def forward(self, y):
-            y_hat = y + torch.rand_like(y) - 0.5
-            x = y_hat.transpose(0, 1).reshape(channels, 1, -1)
-            low, high = self.logits(x - 0.5), self.logits(x + 0.5)
-            sign = -torch.sign(low + high).detach()
-            mass = (torch.sigmoid(sign * high) - torch.sigmoid(sign * low)).abs().clamp_min(1e-9)
-            bits = -torch.log2(mass).reshape(channels, y.shape[0], *y.shape[2:]).transpose(0, 1)
-            return y_hat, bits
-
-    return DeepFactorized()
-
-
-def module_race(batch: int, channels: int, side: int, threads: int) -> Race:
-    """One training step, forward and backward, at K = 16 and at equal parameters: 58 a channel."""
-    import torch
-
-    from density.entropy_model import FourierEntropyModel
-
-    rng = np.random.default_rng(SEED)
-    scales = np.exp(rng.normal(size=(channels, 1, 1)))
-    y = torch.tensor(rng.laplace(size=(batch, channels, side, side)) * scales, dtype=torch.float32)
-    models = {
-        "density, K = 16": FourierEntropyModel(channels, 16),
-        "density, K = 55": FourierEntropyModel(channels, 55),
-        "Deep Factorized": deep_factorized(channels),
-    }
-
-    def step(model):
-        x = y.clone().requires_grad_()
-        y_hat, bits = model(x)
-        (bits.sum() + y_hat.sum()).backward()
-        return bits
-
-    contenders = {name: lambda model=model: step(model) for name, model in models.items()}
-
-    def rate(bits: Any) -> float:
-        return float(bits.detach().mean())
-
-    name = f"entropy model, forward + backward, {batch} x {channels} x {side} x {side}"
-    return race(name, contenders, threads=threads, error=rate)
-
-
 def races(quick: bool) -> Iterator[Race]:
     """Every race, single thread first."""
     for threads in sorted({1, all_threads()}):
@@ -243,7 +175,6 @@ def races(quick: bool) -> Iterator[Race]:
         for name, x in sources(2**18 if quick else 10**6):
             for job in (DECODE, ENCODE):
                 yield container_race(job, name, x, threads)
-        yield module_race(2 if quick else 16, 192, 16, threads)
     path = weights_path()
     if path is not None:
         yield weights_race(path)
@@ -297,24 +228,6 @@ class Container:
     def track_ratio_compress_zstandard(self, results) -> float:
         """Our time over zstandard's, level 12."""
         return _ratio(results[ENCODE], "density", "zstandard 12")
-
-
-class EntropyModel:
-    """One training step beside a Deep Factorized model."""
-
-    timeout = 600
-
-    def setup_cache(self):
-        """One race for each order."""
-        return module_race(16, 192, 16, 1)
-
-    def track_ratio_deep_factorized(self, result) -> float:
-        """Our time at K = 16 over theirs."""
-        return _ratio(result, "density, K = 16", "Deep Factorized")
-
-    def track_ratio_equal_parameters(self, result) -> float:
-        """Our time at K = 55 over theirs: 58 parameters a channel each."""
-        return _ratio(result, "density, K = 55", "Deep Factorized")
 
 
 def _ratio(result: Race, ours: str, peer: str) -> float:

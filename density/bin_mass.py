@@ -56,10 +56,11 @@ def bin_bits(x: Tensor, log_scale: Tensor, log_step: Tensor, a: Tensor, tail: fl
 
 
 def autocorrelation(a: Tensor) -> Tensor:
-    """c_1, ..., c_K of (..., K + 1) coefficients, scaled to c_0 = 1."""
+    """c_1, ..., c_K of (..., K + 1) coefficients, scaled to c_0 = 1: one FFT forth and one back."""
     K = a.shape[-1] - 1
-    lags = [(a[..., : K + 1 - k] * a[..., k:]).sum(-1) for k in range(1, K + 1)]
-    return torch.stack(lags, -1) / a.square().sum(-1, keepdim=True)
+    spectrum = torch.fft.rfft(a, 1 << (2 * K + 1).bit_length())
+    c = torch.fft.irfft(spectrum.real.square() + spectrum.imag.square(), dim=-1)
+    return c[..., 1 : K + 1] / a.square().sum(-1, keepdim=True)
 
 
 def reference_bits(

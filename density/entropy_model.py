@@ -202,7 +202,8 @@ class FourierEntropyModel(nn.Module):
         2 pi^2 sum_k k^2 c_k^2, to be added to a loss as ``gamma * model.roughness()``; De la Fuente, Singh and Balle
         (2024), section 3.
         """
-        c = autocorrelation(self.coefficients)
+        a = self.coefficients
+        c = autocorrelation(a if a.dtype == torch.float64 else a.float())
         k = torch.arange(1, self.order + 1, dtype=c.dtype, device=c.device)
         return 2 * math.pi**2 * (k * c).square().sum(-1).mean()
 

@@ -134,6 +134,15 @@ def test_the_gradient_of_an_outlier_never_vanishes(model):
         assert (x.grad > 0).all()
 
 
+@pytest.mark.parametrize("mode", ["noise", "soft-round", "straight-through"])
+def test_a_thousand_scales_out_every_mode_pulls_back(model, mode):
+    scale = torch.exp(torch.maximum(model.log_scale, model.log_step - 4)).detach().reshape(1, CHANNELS)
+    for side in (1, -1):
+        x = (side * 1e3 * scale + 1).requires_grad_()
+        model.train()(x, mode=mode, generator=torch.Generator().manual_seed(83))[1].sum().backward()
+        assert (side * x.grad > 0).all()
+
+
 def test_training_lowers_the_rate_and_learns_the_step_when_asked(y):
     model = FourierEntropyModel(CHANNELS, 4, learn_step=True, init_scale=3.0)
     optimiser = torch.optim.Adam(model.parameters(), lr=0.05)
@@ -166,6 +175,11 @@ def test_roughness_is_the_integral(model):
     p = (wave @ a.T.to(wave.dtype)).abs().square() / a.square().sum(-1)
     slope = (p[1:] - p[:-1]) * 4000
     assert model.roughness().item() == pytest.approx(slope.square().mean(0).mean().item(), rel=1e-3)
+
+
+def test_roughness_in_half_precision(model):
+    exact = model.roughness()
+    assert copy.deepcopy(model).bfloat16().roughness().item() == pytest.approx(exact.item(), rel=0.1)
 
 
 def test_init_from_data_beats_the_flat_start(y):
