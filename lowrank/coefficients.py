@@ -32,19 +32,24 @@ def rounding(n: int, dtype) -> float:
     return eps * (n if eps < 1e-10 else 4 * n**0.5)
 
 
+def cut(C: np.ndarray) -> float:
+    """The pivot, relative to the largest, at or below which a column of C depends on others to rounding."""
+    return (4 if C.dtype.char in "dD" else 1) * rounding(max(C.shape), C.dtype)
+
+
 def independent(C: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions of columns of C that are linearly independent to rounding, in their order, and the QR of these."""
     m, k = C.shape
-    cut = (4 if C.dtype.char in "dD" else 1) * rounding(max(m, k), C.dtype)
+    least = cut(C)
     if k <= m:
         Q, R = orthogonal(C)
         size = np.abs(np.diagonal(R))
-        if k == 0 or size.min() > cut * np.linalg.norm(R, axis=0).max():  # the longest column, wherever it stands
+        if k == 0 or size.min() > least * np.linalg.norm(R, axis=0).max():  # the longest column, wherever it stands
             return np.arange(k), Q, R
     (geqp3,) = get_lapack_funcs(("geqp3",), (C,))
     factored, order, *_ = geqp3(np.array(C, order="F", copy=True), lwork=BLOCK * (k + 2))
     size = np.abs(np.diagonal(factored))
-    kept = np.sort(order[: int((size > cut * size[0]).sum())] - 1) if size[0] > 0 else np.arange(0)
+    kept = np.sort(order[: int((size > least * size[0]).sum())] - 1) if size[0] > 0 else np.arange(0)
     return kept, *orthogonal(C[:, kept])
 
 

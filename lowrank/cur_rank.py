@@ -56,7 +56,7 @@ def nested(growing: Growing, judge: Any, tol: float, extra: int, selection: str,
         P = expansion.R[:k, :k]
         if isinstance(judge, ByNorms):
             e = _errors(M, before, start.sketch.squared_norm)
-            j = first(e + rounding(M.dtype) <= tol * tol)
+            j = first(e + rounding(start.operand) <= tol * tol)
             known = None if j is None else judge.known(float(e[j - 1]))
         else:
             j = _spectral(judge, expansion, rows, P, M, T, before, tol)

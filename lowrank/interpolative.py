@@ -128,8 +128,8 @@ def column_id(
     rank : columns to keep, ``0 <= rank <= min(m, n)``.
     tol : relative error ``||A - C Z||_F <= tol ||A||_F`` to reach, in place of a rank. A sketch says how many columns
         that may take, a pass over A how few: the coefficients are exact and the errors of all ranks known, and the
-        least that is within is kept. Where A is a LinearOperator, or `tol` is below 1e-6 (0.02 in single precision), 20
-        probes decide with 99.9 % confidence.
+        least that is within is kept. Where A is a LinearOperator, or `tol` is below 2e-6 (5e-5 with a million rows,
+        0.035 in single precision), 20 probes decide with 99.9 % confidence.
     norm : "fro" or "spectral", the norm of the certificate and of `tol`; the spectral one takes some six passes over A
         more.
     quality : "fast" reads A once beside the chosen columns; "best" reads it twice and gives the least error that the

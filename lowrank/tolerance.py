@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from scipy.linalg import qr, solve_triangular
 
+from . import coefficients as coef
 from ._threads import blas_threads, thread_map
 from .certificate import Certificate, from_residuals, spectral_bounds
-from .coefficients import STRIP
 from .operands import Operand
 from .operands.operator import Operator
 from .passes import PROBES, draw_probes, first_pass, sketch_height
@@ -28,8 +28,8 @@ START = 64  # columns that are looked at first, and that the first sketch is mad
 MOST_FIRST = 256  # columns that the first sketch is made for at most
 DECIDING = 20  # probes that choose the rank; the certificate's are others, which had no part in the choice
 LEVEL = 0.002  # two-sided: an error above tol is called below it once in a thousand looks
-ROUNDING = 64  # eps ||A||_F^2 by which a difference of squared norms may be off; measured: 6 at most
-DOUBT = 0.02  # share of the squared tolerance that this may be
+PRODUCT = 512  # eps ||G||_F^2 by which a product in BLAS may be off; measured: 6 on noise, 480 on constant columns
+DOUBT = 0.05  # share of the squared tolerance that rounding may be
 
 
 def bound(residuals: np.ndarray, sketch: Sketch) -> float:
@@ -138,7 +138,7 @@ class ByNorms:
     def least(self, expansion: Expansion, tol: float) -> int | None:
         left = expansion.tails(self.growing.start.sketch.squared_norm)
         self.curve = np.sqrt(left)
-        within = left + rounding(expansion.G.dtype) <= tol * tol
+        within = left + rounding(self.growing.start.operand) <= tol * tol
         return int(np.argmax(within)) + 1 if within.any() else None
 
     def certificate(self, j: int) -> Certificate | None:
@@ -150,7 +150,7 @@ class ByNorms:
 
     def known(self, squared: float) -> Certificate | None:
         """The certificate of a squared error, if that stands out of the rounding; else probes are taken for one."""
-        slack = rounding(self.growing.start.operand.dtype)
+        slack = rounding(self.growing.start.operand)
         if squared > slack:
             return exactly(squared, slack, self.growing.start)
         self.growing.probe()
@@ -169,9 +169,14 @@ def exactly(squared: float, slack: float, start: Any) -> Certificate:
     return Certificate(e, (low, high), e * size, 0, gram=squared * np.eye(PROBES), size=size)
 
 
-def rounding(dtype) -> float:
-    """What the difference of two squared norms over ||A||_F^2 may be off by."""
-    return ROUNDING * float(np.finfo(dtype).eps)
+def rounding(operand: Operand) -> float:
+    """What ``||A||_F^2 - ||Q^* A||_F^2`` over ||A||_F^2 may be off by.
+
+    Column norms are sums of m squares in double precision, one after another, which errs by m eps / 2 at most; 0.1 of
+    that is reached on columns of equal entries, and all of it where one large entry comes first.
+    """
+    eps, double = float(np.finfo(operand.dtype).eps), float(np.finfo(np.float64).eps)
+    return PRODUCT * eps + operand.shape[0] * double / 2
 
 
 class ByProbes:
@@ -234,7 +239,7 @@ class Found:
 
 def growing_for(operand: Operand, rng, workers: int, sketch, norm: str, tol: float) -> tuple[Growing, Any]:
     """The first pass and the judge that a tolerance asks for."""
-    by_norms = not isinstance(operand, Operator) and rounding(operand.dtype) <= DOUBT * tol * tol
+    by_norms = not isinstance(operand, Operator) and rounding(operand) <= DOUBT * tol * tol
     deciding = 0 if by_norms or norm == "spectral" else DECIDING
     growing = Growing(operand, rng, workers, sketch, deciding, projecting=True)
     if norm == "spectral":
@@ -348,7 +353,7 @@ def _pivoted(C: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     found: tuple = qr(C, mode="economic", pivoting=True, check_finite=False)
     Q, R, order = found
     size = np.abs(np.diagonal(R))
-    keep = int((size > 4 * max(C.shape) * np.finfo(C.dtype).eps * size[0]).sum())
+    keep = int((size > coef.cut(C) * size[0]).sum())
     return Q[:, :keep], R[:keep, :keep], order[:keep].astype(np.int64)
 
 
@@ -358,7 +363,7 @@ def _project(Q: np.ndarray, Y: np.ndarray, workers: int) -> np.ndarray:
     out = np.empty((Q.shape[1], Y.shape[1]), dtype=Y.dtype)
 
     def strip(j: int) -> None:
-        np.matmul(Qh, Y[:, j : j + STRIP], out=out[:, j : j + STRIP])
+        np.matmul(Qh, Y[:, j : j + coef.STRIP], out=out[:, j : j + coef.STRIP])
 
-    thread_map(strip, range(0, Y.shape[1], STRIP), workers)
+    thread_map(strip, range(0, Y.shape[1], coef.STRIP), workers)
     return out

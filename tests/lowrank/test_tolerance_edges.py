@@ -104,3 +104,29 @@ def test_a_sketch_that_sees_little_is_noticed(rng):
     f = lr.column_id(A, tol=0.3, sketch=S, rng=7)
     assert f.relative_error(A) <= 0.3
     assert f.certificate.interval[0] <= f.relative_error(A) <= f.certificate.interval[1]
+
+
+@pytest.mark.parametrize("first", ["equal entries", "one large entry"])
+def test_what_sums_of_many_rows_round_away_is_not_called_exact(rng, first):
+    """100000 squares of 0.1 add up to 1e-13 too little, and squares of 1e-8 to nothing beside a one."""
+    m, tol = 100_000, 1e-6
+    A = rng.standard_normal((m, 6))
+    A *= 1.02 * tol / np.linalg.norm(A)
+    A[:, 0] = 0.1 / np.sqrt(0.01 * m)
+    if first == "one large entry":
+        A[:, 0] = 1.02 * tol / np.sqrt(m)
+        A[0, 0], A[0, 1:] = 1.0, 0.0
+    f = lr.column_id(A, tol=tol, rng=rng)
+    error = np.linalg.norm(A - f.C @ f.coefficients) / np.linalg.norm(A)
+    assert error <= tol and f.status in MET
+    low, high = f.certificate.interval
+    assert low <= error <= high or f.certificate.probes == 10
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.complex64])
+def test_single_precision_reaches_what_it_can_resolve(dtype, rng):
+    """The 96th pivot of this spectrum is 1e-4 of the first: 1000 eps, but no column of rounding alone."""
+    s = 1.0 / np.arange(1, 401) ** 2
+    A = gallery.with_spectrum(1200, 400, s, basis="cheap", rng=rng).astype(dtype)
+    f = lr.column_id(A, tol=1e-4, rng=rng)
+    assert f.status in MET and f.relative_error(A) <= 1.02e-4
