@@ -16,7 +16,7 @@ from .certificate import Certificate
 from .projection import Expansion
 from .results import Status, dense
 from .spectral_rank import POINTS, ByBounds, largest
-from .tolerance import ByNorms, Found, Growing, columns_within, first, rounding
+from .tolerance import ByNorms, Found, Growing, columns_within, first, grown, rounding
 
 AIM = 0.65  # share of the tolerance that the columns alone are to meet; a CUR loses to its rows as well
 SHRINK = 0.6  # of the aim, where that was not enough
@@ -61,6 +61,9 @@ def nested(growing: Growing, judge: Any, tol: float, extra: int, selection: str,
         else:
             j = _spectral(judge, expansion, rows, P, M, T, before, tol)
             known = None if j is None else judge.certificate(j)
+        if j is not None and grown(expansion.coefficients(j)):
+            j = k if isinstance(judge, ByNorms) and j < k and not grown(found.Z) else None  # as few are too rough
+            known = None if j is None else judge.known(float(e[j - 1]))
         if j is not None:
             r = before + j
             choices.append(said[0])

@@ -21,11 +21,10 @@ from .selection import RANK_REVEALING, run_selection
 from .selection.strong_rrqr import exchanges
 from .selection.working import working
 from .sketching import check_sketch
-from .tolerance import columns_within, growing_for
+from .tolerance import columns_within, growing_for, grown
 
 FLAT = 0.9  # relative error above which sketched coefficients are replaced by exact ones
 SPARE = 16  # rows of a sketch beyond k that selections compress away
-GROWN = 50.0  # a coefficient this large means that the columns were chosen badly
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -267,24 +266,26 @@ def decompose(operand: Operand, rank, tol, norm, quality, selection, indices, sk
             C = operand.keep_columns(J, workers=workers)
         report(3)
         certificate = known or _certify(start, J, Z)
+        rough = len(J) > 0 and not (exact or start.exact)
+        source = f"coefficients from {start.source}"
         if exact and len(J):
             how = "by products of sparse matrices" if sparse else "from a second pass over A"
-            choices.append(f"exact coefficients, {how}")
-        elif not start.exact and len(J) and (quality == "best" or certificate.interval[1] > FLAT):
+            source = f"exact coefficients, {how}"
+        poor = rough and certificate.interval[1] > FLAT
+        if rough and norm == "spectral" and not poor and quality == "fast":
+            certificate = _spectral(start, C, Z, workers)
+            poor = certificate.interval[1] > 1  # small squares, but one direction where zero may be nearer to A
+        if rough and (quality == "best" or poor):
             if quality == "fast" and status is Status.RANK_REACHED:
                 status = Status.REPAIRED
-            Z = _exactly(start, C, J, workers)
+            Z, rough = _exactly(start, C, J, workers), False
             certificate = _certify(start, J, Z)
-            choices.append("exact coefficients, from a second pass over A")
-        else:
-            rows = start.source
-            choices.append(f"coefficients from {rows}")
+            source = "exact coefficients, from a second pass over A"
+        choices.append(source)
         if status is Status.EXACT_RANK and not certificate.estimate <= 1e4 * np.finfo(C.dtype).eps:
             status = Status.DEPENDENT  # the probes disagree that nothing is left
-        if norm == "spectral" and not known:
-            certificate = spectral(
-                start.operand, lambda X: C @ (Z @ X), lambda X: Z.conj().T @ (C.conj().T @ X), start.rng, workers
-            )
+        if norm == "spectral" and not known and not rough:
+            certificate = _spectral(start, C, Z, workers)
         if not len(J):
             certificate = of_nothing(certificate)
         report(4)
@@ -311,12 +312,12 @@ def choose_columns(
     choice = run_selection(selection, start.candidates(k, indices, careful))
     J, Z = express(start, choice.indices, workers)
     reason = choice.reason
-    if selection == "auto" and choice.method != "osinsky" and np.abs(Z).max(initial=0.0) > GROWN:
+    if selection == "auto" and choice.method != "osinsky" and grown(Z):
         reason = f"the rule {choice.method} left coefficients up to {np.abs(Z).max():.3g}, a sign of a bad choice"
         choice = run_selection("osinsky", start.candidates(k))
         J, Z = express(start, choice.indices, workers)
     choices.append(f"columns by {choice.method}" + (f", because {reason}" if reason else ""))
-    if start.exact and choice.method in RANK_REVEALING and np.abs(Z).max(initial=0.0) > GROWN:
+    if start.exact and choice.method in RANK_REVEALING and grown(Z):
         J, Z = _exchanged(start, J, Z, workers, choices)
     if len(J) == k:
         status = Status.RANK_REACHED
@@ -388,3 +389,8 @@ def _certify(start: FirstPass, J: np.ndarray, Z: np.ndarray) -> Certificate:
     residual = W - W[:, J] @ Z
     found = from_residuals(residual, start.sketch.squared_norm, norms=start.sketch.norm_interval())
     return ledger(start, residual, found)
+
+
+def _spectral(start: FirstPass, C, Z: np.ndarray, workers: int) -> Certificate:
+    """By Golub-Kahan steps from a start of their own."""
+    return spectral(start.operand, lambda X: C @ (Z @ X), lambda X: Z.conj().T @ (C.conj().T @ X), start.rng, workers)

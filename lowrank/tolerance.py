@@ -21,11 +21,14 @@ from .operands.operator import Operator
 from .passes import PROBES, draw_probes, first_pass, sketch_height
 from .projection import Expansion, Projection
 from .results import Status
-from .selection import run_selection
+from .selection import RANK_REVEALING, run_selection
+from .selection.strong_rrqr import exchanges
+from .selection.working import working
 from .sketching import Embedding, Sketch
 
 START = 64  # columns that are looked at first, and that the first sketch is made for, unless A has many
 MOST_FIRST = 256  # columns that the first sketch is made for at most
+GROWN = 50.0  # a coefficient this large means that the columns were chosen badly
 DECIDING = 20  # probes that choose the rank; the certificate's are others, which had no part in the choice
 LEVEL = 0.002  # two-sided: an error above tol is called below it once in a thousand looks
 PRODUCT = 512  # eps ||G||_F^2 by which a product in BLAS may be off; measured: 6 on noise, 480 on constant columns
@@ -288,11 +291,51 @@ def columns_within(growing: Growing, judge: Any, tol: float, selection: str, cho
         + (f"the least that {judge.name} put within tol={tol:g}" if j is not None else f"none within tol={tol:g}")
     )
     rank = expansion.size if j is None else j
-    status = Status.TOLERANCE_MISSED if j is None else judge.met
-    return Found(
-        expansion.J[:rank], expansion.coefficients(rank), method, status, judge.certificate(rank), expansion.exact,
-        expansion,
-    )  # fmt: skip
+    Z, status = expansion.coefficients(rank), Status.TOLERANCE_MISSED if j is None else judge.met
+    if j is not None and grown(Z) and (selection == "auto" or selection in RANK_REVEALING):
+        better = _exchanged(growing, judge, expansion, rank, tol)
+        if better is not None:
+            expansion, rank, Z = better
+            choices.append(f"{rank} columns after exchanges as in strong_rrqr, since coefficients grew")
+    known = judge.certificate(rank)
+    if isinstance(judge, ByNorms) and known is not None and grown(Z):
+        known, status = None, _by_word_of_probes(growing, expansion.J[:rank], Z, tol)
+    return Found(expansion.J[:rank], Z, method, status, known, expansion.exact, expansion)
+
+
+def grown(Z: np.ndarray) -> bool:
+    """Whether coefficients are so large that rounding in C Z may show, as no difference of squares tells."""
+    return bool(np.abs(Z).max(initial=0.0) > GROWN)
+
+
+def _exchanged(growing: Growing, judge: Any, expansion: Expansion, rank: int, tol: float):
+    """(expansion, rank, Z) with columns exchanged as in a strong RRQR, a few more where that takes them; or None.
+
+    Pivoted QR may leave coefficients as large as 2^rank (Kahan's matrix), and C Z is then nothing but rounding.
+    """
+    start, candidates, k = growing.start, expansion.J, rank
+    Y = working(start.sketch.Y)
+    while True:
+        J, R, G = ordered(start.sketch.Y, exchanges(Y, candidates[:k])[0], growing.workers)
+        projecting = growing.projecting and not start.exact
+        expansion = Projection(start.operand, J, R, growing.workers) if projecting else Expansion(J, R, G, start.exact)
+        expansion.extend(k)
+        j = judge.least(expansion, tol)
+        if j is not None:
+            for rank in (j, expansion.size):  # all of them, where fewer have large coefficients again
+                Z = expansion.coefficients(rank)
+                if not grown(Z):
+                    return expansion, rank, Z
+        if j is not None or k >= len(candidates):
+            return None
+        k = min(max(k + 2, math.ceil(1.06 * k)), len(candidates))
+
+
+def _by_word_of_probes(growing: Growing, J: np.ndarray, Z: np.ndarray, tol: float) -> Status:
+    """Whether the error is within the tolerance where rounding in C Z is part of it."""
+    growing.probe()
+    W = growing.start.sketch.W
+    return Status.TOLERANCE_MET if growing.bound(W - W[:, J] @ Z) <= tol else Status.TOLERANCE_MISSED
 
 
 def first(true: np.ndarray) -> int | None:

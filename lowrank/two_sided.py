@@ -129,9 +129,10 @@ def two_sided_id(
     rows, rule = choose_rows(C, len(J), 0, selection, None, generator)
     X, added = _left(C, rows, Z, resolve_workers(workers))
     status, share = record.status, _share(record.certificate, added)
-    if len(rows) < len(J):
+    met = status in (Status.TOLERANCE_MET, Status.TOLERANCE_EXACT)
+    if len(rows) < len(J) and not (met and share <= 1e-3 * tol):
         status = Status.DEPENDENT
-    elif tol is not None and status in (Status.TOLERANCE_MET, Status.TOLERANCE_EXACT) and share > 1e-3 * tol:
+    elif met and share > 1e-3 * tol:
         status = Status.TOLERANCE_MISSED
     record = replace(
         record,

@@ -283,3 +283,13 @@ def test_kahan_with_every_rule_that_looks_at_directions(selection):
     A = lr.gallery.kahan(200)  # sigma_200 = 4e-25 of the largest: only rounding can be asked for
     f = lr.column_id(A, rank=199, selection=selection, rng=7)
     assert np.linalg.norm(A - f.to_dense(), 2) <= 5 * np.finfo(float).eps * s[0]
+
+
+def test_no_error_above_that_of_zero_in_the_spectral_norm():
+    """A few heavy rows among many empty ones: coefficients of a sketch are within 1 by their squares alone."""
+    A = np.zeros((3000, 120))
+    A[:40] = np.random.default_rng(5).standard_normal((40, 120))
+    size = np.linalg.norm(A, 2)
+    f = lr.column_id(A, rank=10, norm="spectral", rng=1025)  # a sketch that is unlucky: 1.23 before the repair
+    assert np.linalg.norm(A - f.to_dense(), 2) <= 1.0001 * size
+    assert f.status is lr.Status.REPAIRED
