@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from . import coefficients as coef
 from ._threads import blas_threads
@@ -20,6 +21,7 @@ from .tolerance import ByNorms, Found, Growing, columns_within, first, grown, ro
 
 AIM = 0.65  # share of the tolerance that the columns alone are to meet; a CUR loses to its rows as well
 SHRINK = 0.6  # of the aim, where that was not enough
+ROUGH = 0.01  # share of the tolerance that rounding in the core may be
 TRIES = 6
 
 
@@ -64,6 +66,8 @@ def nested(growing: Growing, judge: Any, tol: float, extra: int, selection: str,
         if j is not None and grown(expansion.coefficients(j)):
             j = k if isinstance(judge, ByNorms) and j < k and not grown(found.Z) else None  # as few are too rough
             known = None if j is None else judge.known(float(e[j - 1]))
+        if j is not None and _rough(M[:j, : before + j], T[: before + j, : before + j], start) > ROUGH * tol:
+            return None
         if j is not None:
             r = before + j
             choices.append(said[0])
@@ -101,6 +105,13 @@ def _errors(M: np.ndarray, before: int, squared_norm: float) -> np.ndarray:
     sums = np.cumsum(np.cumsum(squares, axis=0), axis=1)
     j = np.arange(len(M))
     return np.maximum(1.0 - sums[j, before + j] / squared_norm, 0.0)
+
+
+def _rough(M: np.ndarray, T: np.ndarray, start) -> float:
+    """What rounding in ``(M T^-*) R`` may add to the relative error: rows of R that cancel (their lengths are T's)."""
+    X = solve_triangular(T, M.conj().T, check_finite=False)
+    lost = float(np.linalg.norm(X, axis=1).astype(np.float64) @ np.linalg.norm(T, axis=0).astype(np.float64))
+    return float(np.finfo(M.dtype).eps) * lost / float(np.sqrt(start.sketch.squared_norm))
 
 
 def _spectral(judge: ByBounds, expansion: Expansion, rows, P, M, T, before: int, tol: float) -> int | None:

@@ -292,10 +292,11 @@ def columns_within(growing: Growing, judge: Any, tol: float, selection: str, cho
     )
     rank = expansion.size if j is None else j
     Z, status = expansion.coefficients(rank), Status.TOLERANCE_MISSED if j is None else judge.met
-    if j is not None and grown(Z) and (selection == "auto" or selection in RANK_REVEALING):
+    if grown(Z) and (selection == "auto" or selection in RANK_REVEALING):
         better = _exchanged(growing, judge, expansion, rank, tol)
         if better is not None:
-            expansion, rank, Z = better
+            expansion, rank, Z, within = better
+            status = judge.met if within else Status.TOLERANCE_MISSED
             choices.append(f"{rank} columns after exchanges as in strong_rrqr, since coefficients grew")
     known = judge.certificate(rank)
     if isinstance(judge, ByNorms) and known is not None and grown(Z):
@@ -309,7 +310,7 @@ def grown(Z: np.ndarray) -> bool:
 
 
 def _exchanged(growing: Growing, judge: Any, expansion: Expansion, rank: int, tol: float):
-    """(expansion, rank, Z) with columns exchanged as in a strong RRQR, a few more where that takes them; or None.
+    """(expansion, rank, Z, whether within) with columns exchanged as in a strong RRQR, a few more if needed; or None.
 
     Pivoted QR may leave coefficients as large as 2^rank (Kahan's matrix), and C Z is then nothing but rounding.
     """
@@ -321,12 +322,11 @@ def _exchanged(growing: Growing, judge: Any, expansion: Expansion, rank: int, to
         expansion = Projection(start.operand, J, R, growing.workers) if projecting else Expansion(J, R, G, start.exact)
         expansion.extend(k)
         j = judge.least(expansion, tol)
-        if j is not None:
-            for rank in (j, expansion.size):  # all of them, where fewer have large coefficients again
+        if j is not None or k >= len(candidates):
+            for rank in (j or expansion.size, expansion.size):  # all, where fewer have large coefficients again
                 Z = expansion.coefficients(rank)
                 if not grown(Z):
-                    return expansion, rank, Z
-        if j is not None or k >= len(candidates):
+                    return expansion, rank, Z, j is not None
             return None
         k = min(max(k + 2, math.ceil(1.06 * k)), len(candidates))
 

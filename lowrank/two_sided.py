@@ -16,6 +16,7 @@ from .interpolative import decompose
 from .operands import as_operand
 from .passes import unit
 from .results import Record, Recorded, Status, dense
+from .tolerance import grown
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -128,11 +129,15 @@ def two_sided_id(
     C = dense(C)
     rows, rule = choose_rows(C, len(J), 0, selection, None, generator)
     X, added = _left(C, rows, Z, resolve_workers(workers))
+    if selection == "auto" and rule != "osinsky" and grown(X):
+        rows, rule = choose_rows(C, len(J), 0, "osinsky", None, generator)
+        X, added = _left(C, rows, Z, resolve_workers(workers))
     status, share = record.status, _share(record.certificate, added)
     met = status in (Status.TOLERANCE_MET, Status.TOLERANCE_EXACT)
-    if len(rows) < len(J) and not (met and share <= 1e-3 * tol):
+    harmless = tol is not None and met and share <= 1e-3 * tol
+    if len(rows) < len(J) and not harmless:
         status = Status.DEPENDENT
-    elif met and share > 1e-3 * tol:
+    elif met and not harmless:
         status = Status.TOLERANCE_MISSED
     record = replace(
         record,

@@ -157,3 +157,14 @@ def test_large_coefficients_without_exchanges_are_judged_by_probes(tol, rng, mon
     assert f.certificate.probes == 10
     assert f.status is lr.Status.TOLERANCE_MISSED or error <= tol
     assert f.certificate.interval[0] / 3 <= error <= 3 * f.certificate.interval[1]
+
+
+@pytest.mark.parametrize("make", [*MAKERS, lr.two_sided_id])
+def test_rows_that_grow_and_single_precision(make, rng):
+    """The transpose of Kahan's matrix, whose rows cancel; single precision runs out of digits sooner."""
+    A = gallery.kahan(200).T.copy()
+    f = make(A, tol=1e-5, rng=rng)
+    assert np.linalg.norm(A - f.to_dense()) <= 1e-5 * np.linalg.norm(A)
+    assert f.status in MET
+    f = make(A.T.astype(np.float32), tol=1e-3, rng=rng)
+    assert np.linalg.norm(A.T - f.to_dense()) <= np.linalg.norm(A)
