@@ -13,6 +13,8 @@ DISTRIBUTIONS = {
     "torch": "torch",
     "jax": "jax",
     "KDEpy": "KDEpy",
+    "fastkde": "fastkde",
+    "statsmodels": "statsmodels",
     "constriction": "constriction",
     "zstandard": "zstandard",
     "PIL": "pillow",

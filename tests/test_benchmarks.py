@@ -90,3 +90,25 @@ def test_misuse_exits_with_2(capsys):
         main(["no_such_benchmark"])
     assert stop.value.code == 2
     assert "no module matches" in capsys.readouterr().err
+
+
+def test_held_out_likelihood_of_cells_is_that_of_the_density(rng):
+    """A normal density, given: the score of every fold is its own probability of the cell, over the step."""
+    import numpy as np
+    from scipy import stats
+
+    from benchmarks.bench_density_real import Smooth, held_out, lead, step_of
+
+    x = np.round(rng.normal(2, 3, 200), 1)
+    assert step_of(x) == pytest.approx(0.1)
+    assert step_of(np.arange(5.0) * 3) == 1
+    known = stats.norm(2, 3)
+    score = held_out(lambda _: Smooth(known.logpdf), x)
+    assert np.allclose(score, np.log((known.cdf(x + 0.05) - known.cdf(x - 0.05)) / 0.1), atol=1e-9)
+
+    def refuses(_):
+        raise ValueError
+
+    assert np.isnan(held_out(refuses, x)).all()
+    ahead, error = lead({"density": score + 0.5, "peer": score, "other": score - 1, "failed": score * np.nan})
+    assert (ahead, error) == (pytest.approx(0.5), pytest.approx(0, abs=1e-9))
