@@ -61,7 +61,7 @@ def test_auto_is_exactly_the_verdict(fast, monkeypatch, rng):
         return {name: Prediction(3.0, 1e-9 if name == fast else 1e9) for name in OTHERS}
 
     monkeypatch.setattr(MODULE, "_race", table)
-    step, x0, u = (lambda x, u: torch.tanh(0.4 * x + u)), torch.zeros(2).double(), tensor(rng, 200, 2)
+    step, x0, u = (lambda x, u: torch.tanh(0.4 * x + u)), torch.zeros(2).double(), tensor(rng, 132, 2)
     found, solution = sq.diagnose(step, x0, u), sq.solve(step, x0, u)
     assert found.method == solution.method == fast
     assert "it was the fastest on a sample: about 1e-09 s" in found.reason
