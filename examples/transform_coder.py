@@ -289,7 +289,7 @@ def main(arguments: list[str] | None = None) -> int:
                     shown = coder(held[0][None])[0][0]
     print("  " + ", ".join(f"{name} trained in {value:.0f} s" for name, value in seconds.items()))
     try:
-        curves["JPEG 4:4:4"] = jpeg(held, (5, 10, 20, 40, 60, 80))
+        curves["JPEG 4:4:4"] = jpeg(held, (5, 10, 20, 40, 60, 80, 90, 95))
         piece = (slice(None), slice(120, 280), slice(None))
         picture(curves, held[0][piece], shown[piece], options.output)
         print(f"curves: {options.output}")
