@@ -55,7 +55,7 @@ class Conditional:
         return np.logaddexp(fitted + np.log1p(-tail.mass), tail.log_pdf(y))
 
     def at(self, x) -> ds.FourierDensity:
-        """The density of y at one x, (d,), with everything that a `FourierDensity` can do; no certificate is claimed."""
+        """The density of y at one x, (d,), with everything that a `FourierDensity` can do but the certificate."""
         a = (self.features(np.atleast_2d(x)) @ self.W.T)[0]
         report = replace(self.margin.report, status=ds.Status.UNCERTIFIED, gap_nats=np.inf)
         return replace(self.margin, coefficients=minimum_phase(a / np.linalg.norm(a)), report=report)
