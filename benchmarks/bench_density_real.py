@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -28,15 +29,16 @@ def samples() -> dict[str, np.ndarray]:
     """Every data set whose library is here."""
     found = {}
     if not peers.why_absent("statsmodels"):
-        from statsmodels import datasets
+        from statsmodels import datasets as shipped
 
+        datasets: Any = shipped  # annotated as possibly without a frame
         found["sunspots a year"] = datasets.sunspots.load_pandas().data["SUNACTIVITY"].to_numpy(float)
         found["Nile, volume"] = datasets.nile.load_pandas().data["volume"].to_numpy(float)
         found["El Nino, temperature"] = datasets.elnino.load_pandas().data.iloc[:, 1:].to_numpy(float).ravel()
     if not peers.why_absent("sklearn"):
         from sklearn.datasets import load_diabetes
 
-        table = load_diabetes(scaled=False)
+        table: Any = load_diabetes(scaled=False)
         columns = dict(zip(table.feature_names, table.data.T, strict=True)) | {"progression": table.target}
         found |= {f"diabetes, {name}": x for name, x in columns.items() if name != "sex"}
         if not peers.why_absent("PIL"):
@@ -108,7 +110,7 @@ def fastkde(x) -> Smooth:
     """fastKDE on its own grid, linear between the points; 0 beyond, and where it is negative."""
     import fastkde as library
 
-    found = library.pdf(x)
+    found: Any = library.pdf(x)
     grid, pdf = found.coords["var0"].values, np.maximum(found.values, 0.0)
     return Smooth(lambda at: np.log(np.interp(at, grid, pdf, left=0.0, right=0.0)))
 
