@@ -145,10 +145,15 @@ def densities() -> tuple[ds.gallery.KnownDensity, ...]:
     return tuple(f() for f in (*known, g.arcsine, g.lognormal))
 
 
+@cache
+def _quantiles(known: ds.gallery.KnownDensity) -> np.ndarray:
+    return known.ppf((np.arange(POINTS) + 0.5) / POINTS)
+
+
 def measure(known: ds.gallery.KnownDensity, fit, n: int, seed: int) -> Figure:
     """Fit n samples and compare with the truth; NaN where the peer raises."""
     x, fresh = known.sample(n, rng=seed), known.sample(POINTS, rng=seed + 1000)
-    t = known.ppf((np.arange(POINTS) + 0.5) / POINTS)
+    t = _quantiles(known)
     start = time.process_time()
     try:
         with warnings.catch_warnings():
