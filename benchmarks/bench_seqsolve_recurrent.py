@@ -88,7 +88,8 @@ def published(name: str, units: int, steps: int, rounds: int) -> Race:
         cell = getattr(sq, name)(INPUTS, units).requires_grad_(False)
     x, fast = _inputs(steps, 1), sq.parallelize(cell)
     with torch.no_grad():
-        exact = copy.deepcopy(cell).double()(x.double())[0]
+        twin: torch.nn.Module = copy.deepcopy(cell)
+        exact = twin.double()(x.double())[0]
     return race(
         f"{name}({INPUTS}, {units}), batch 1, {steps:,} steps",
         {"seqsolve": lambda: fast(x)[0], "torch, step by step": lambda: cell(x)[0]},
