@@ -93,7 +93,7 @@ def published(name: str, units: int, steps: int, rounds: int) -> Race:
     return race(
         f"{name}({INPUTS}, {units}), batch 1, {steps:,} steps",
         {"seqsolve": lambda: fast(x)[0], "torch, step by step": lambda: cell(x)[0]},
-        rounds=rounds, threads=1, error=lambda y: float((y.double() - exact).abs().max()),
+        rounds=rounds, threads=1, error=lambda y: float((torch.as_tensor(y).double() - exact).abs().max()),
     )  # fmt: skip
 
 
