@@ -37,7 +37,7 @@ def models(channels: int) -> tuple[dict[str, Any], dict[str, str]]:
     """Contenders, ours first, and the absent with the reason; (y) -> (y_hat, bits) each."""
     from density.entropy_model import FourierEntropyModel
 
-    found = {SMALL: FourierEntropyModel(channels, 16), EQUAL: FourierEntropyModel(channels, 55)}
+    found: dict[str, Any] = {SMALL: FourierEntropyModel(channels, 16), EQUAL: FourierEntropyModel(channels, 55)}
     found[PLAIN] = deep_factorized(channels)
     bottleneck, reason = entropy_bottleneck()
     if bottleneck is None:

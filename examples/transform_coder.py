@@ -13,6 +13,7 @@ import time
 import warnings
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -125,9 +126,9 @@ class Coder(nn.Module):
         with torch.no_grad():  # the Karhunen-Loeve transform, one step of the entropy model being `step` grey levels
             self.analysis.weight.copy_(kernel / step)
             self.synthesis.weight.copy_(kernel * step)
-            self.analysis.bias.zero_()
-            self.synthesis.bias.zero_()
-        self.model = model
+            for layer in (self.analysis, self.synthesis):
+                nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
+        self.model: Any = model
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         y_hat, bits = self.model(self.analysis(x))
