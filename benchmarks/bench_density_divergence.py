@@ -71,7 +71,7 @@ def fastkde(x):
     """fastKDE's self-consistent estimate (O'Brien et al. 2016) on its own grid."""
     import fastkde as library
 
-    found = library.pdf(x, var_names=["x"])
+    found: Any = library.pdf(x, var_names=["x"])
     return _tabulated(found.coords["x"].values, found.values)
 
 
