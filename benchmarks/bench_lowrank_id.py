@@ -1,4 +1,4 @@
-"""lowrank: column ID and CUR beside scipy, scikit-learn and the floor of one GEMM.
+"""lowrank: column ID and CUR beside scipy, librla, scikit-learn and the floor of one GEMM.
 
 The floor of a column ID is one product of a (k + 10)-row Gaussian matrix with A, which every dense sketch pays before
 it does anything else. Errors are in units of the best possible error at that rank (Frobenius).
@@ -18,6 +18,7 @@ from lowrank import gallery
 SEED = 20261
 OURS, SINGLE = "lowrank.column_id", "lowrank.column_id, float32"
 FLOOR = "floor: one Gaussian GEMM"
+LIBRLA = "librla id_sketch"
 SIZES = {True: (3000, 600, 60), False: (20000, 2000, 200)}
 
 
@@ -68,6 +69,19 @@ def column_id_race(spectrum: str, threads: int, quick: bool, with_scipy: bool = 
         error["scipy interp_decomp"] = lambda found: judge(
             interpolative.reconstruct_matrix_from_id(A[:, found[0][:k]], found[0], found[1])
         )
+    if (librla := peers.load("librla")) is None:
+        absent[LIBRLA] = peers.why_absent("librla")
+    else:
+
+        def rebuilt(found) -> float:
+            rank, order, T = found
+            B = np.empty_like(A)
+            B[:, order[:rank]] = A[:, order[:rank]]
+            B[:, order[rank:]] = B[:, order[:rank]] @ T
+            return judge(B)
+
+        contenders[LIBRLA] = lambda: librla.id_sketch(A, k, rng=np.random.default_rng(SEED))
+        error[LIBRLA] = rebuilt
     if peers.load("sklearn") is None:
         absent["scikit-learn randomized_svd"] = peers.why_absent("sklearn")
     else:

@@ -16,6 +16,7 @@ DISTRIBUTIONS = {
     "fastkde": "fastkde",
     "statsmodels": "statsmodels",
     "constriction": "constriction",
+    "librla": "librla",
     "zstandard": "zstandard",
     "PIL": "pillow",
 }
