@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -49,6 +50,15 @@ def strict_floats():
     """Every floating-point exception is an error while the test runs: ``np.errstate(all="raise")``."""
     with np.errstate(all="raise"):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _closed_figures():
+    """What a test draws through pyplot ends with it: pyplot keeps figures, and warns of twenty whoever draws next."""
+    yield
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is not None:
+        pyplot.close("all")
 
 
 def pytest_collection_modifyitems(items):

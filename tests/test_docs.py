@@ -13,6 +13,8 @@ import pytest
 from tests.conftest import PACKAGES, ROOT
 
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+# torch's own first use of forward mode compiles its decompositions by torch.jit.script, which it has deprecated
+OF_TORCH = "ignore:`torch.jit.script` is deprecated:DeprecationWarning"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -76,7 +78,7 @@ def test_readme_examples_run(line, code, tmp_path):
     else:
         script = code
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script],
+        [sys.executable, "-W", "error", "-W", OF_TORCH, "-c", script],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -104,7 +106,7 @@ sys.exit(bool(runner.failures))
 """
     assert ">>>" in code, "write examples with >>> so that what they print is checked"
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script],
+        [sys.executable, "-W", "error", "-W", OF_TORCH, "-c", script],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"},
         capture_output=True,
