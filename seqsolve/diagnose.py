@@ -124,7 +124,7 @@ def verdict(problem: Recurrence) -> tuple[str, str]:
     if isinstance(problem, CellRecurrence) or getattr(problem, "fused", False):
         if not isinstance(problem, CellRecurrence) or problem.steps * problem.x0.numel() < _LONG:
             return "sequential", f"{problem.name} has a fused loop, which no iteration beats on a CPU"
-        return "shooting", f"{problem.name} has a kernel for chunks of time side by side, which beats its fused loop"
+        return "shooting", f"{problem.name} has a kernel for chunks side by side, tried and given up where it remembers"
     if problem.steps <= _SHORT or not problem.x0.numel():
         return "sequential", f"{problem.steps} steps are too few to gain from anything else"
     found = _look(problem)
