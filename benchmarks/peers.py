@@ -19,6 +19,7 @@ DISTRIBUTIONS = {
     "librla": "librla",
     "zstandard": "zstandard",
     "PIL": "pillow",
+    "pararnn": "pararnn-torch",
 }
 
 

@@ -150,6 +150,11 @@ class ProtocolRecurrence(StepRecurrence):
         with torch.no_grad():
             return cls(cell, x0, cell.project(inputs))
 
+    @property
+    def unstructured(self):
+        known = self.cell.linear is not None or self.cell.jacobian is not None or self.own is not None
+        return not known or not self.faithful
+
     def linearize(self, before, first, structure=None):
         if structure is not None or self.structure is not None:
             return super().linearize(before, first, structure)

@@ -28,6 +28,11 @@ class Recurrence(Protocol):
     name: str
     structure: Structure  # of the Jacobians that a method sees; the certificate takes them as they are
 
+    @property
+    def unstructured(self) -> bool:
+        """Nothing is known of the Jacobians: `linearize` needs n passes a step, and `apply` makes single steps."""
+        ...
+
     def evaluate(self, before: Tensor, first: int) -> Tensor:
         """f(x_{t-1}, u_t) for t = first.. with the states before each step given: all steps at once."""
         ...
@@ -94,6 +99,10 @@ class StepRecurrence:
 
     def evaluate(self, before, first):
         return self.apply(before, self.inputs[first : first + len(before)])
+
+    @property
+    def unstructured(self):
+        return self.structure is None or not self.faithful
 
     def apply(self, x, u):
         """One step of states and inputs that are stacked on leading axes."""
@@ -222,6 +231,7 @@ class CellRecurrence:
     """nn.RNN, nn.GRU, nn.LSTM (one layer, one direction) or their cells; an LSTM's state is h and c side by side."""
 
     structure: Structure = None
+    unstructured = False
 
     def __init__(self, weights: Weights, x0: Tensor, inputs: Tensor):
         self.weights, self.x0, self.inputs, self.steps = weights, x0, inputs, len(inputs)
