@@ -47,8 +47,7 @@ def crc32c(data, value: int = 0, *, workers: int | None = 1) -> int:
     """
     value = _checked(value, "value")
     data = _bytes(data)
-    workers = resolve_workers(workers)
-    if data.size < _PARALLEL or workers == 1:
+    if workers == 1 or (workers := resolve_workers(workers)) == 1 or data.size < _PARALLEL:
         return int(kernels.crc32c(data, np.uint32(value)))
     edges = np.linspace(0, data.size, workers + 1).astype(np.int64)
     parts = [data[a:b] for a, b in pairwise(edges)]
@@ -84,6 +83,8 @@ def _checked(value, name: str) -> int:
 
 def _bytes(data) -> np.ndarray:
     """A read-only vector of bytes on the same memory: one kind of array for the kernel."""
+    if type(data) is bytes and data:  # the short way for heads of records: their arrays are read-only already
+        return np.frombuffer(data, np.uint8)
     if isinstance(data, str):
         raise TypeError("data is text; pass bytes, for example data.encode()")
     if isinstance(data, np.ndarray):

@@ -16,7 +16,9 @@ from .tables import Table
 from .varint import read_varint, varint
 
 MOST_SYMBOLS = 1 << 23  # of all tables of a model together; what a reader takes memory for
+_SMALL, _MOST_REMEMBERED = 1 << 17, 64  # bytes of tables that are kept: 8 MiB in all, whatever the data say
 _SLACK = 0.02  # bits a symbol by which the growth of a state >= 2^32 can fall short of log2(2^24 / f): two floors
+_remembered: dict[tuple[int, bytes], FrequencyTables] = {}  # who reads a file row by row meets the same model each time
 
 
 @dataclass(frozen=True)
@@ -54,22 +56,33 @@ def read_model(record: Record, payload: bytes) -> FrequencyTables:
     """The tables that a model's payload stands for."""
     if crc32c(payload) != record.payload:
         raise ChecksumError(f"{name_of(record)} is damaged: its checksum does not match")
+    tables = _remembered.get((record.count, payload))
+    if tables is None:
+        tables = _read_model(payload, record.count, name_of(record))
+        if len(payload) + tables.rows.nbytes + tables.coarse.nbytes <= _SMALL:
+            if len(_remembered) >= _MOST_REMEMBERED:
+                _remembered.clear()
+            _remembered[record.count, payload] = tables
+    return tables
+
+
+def _read_model(payload: bytes, count: int, name: str) -> FrequencyTables:
     found, at, symbols = [], 0, 0
-    if not 1 <= record.count <= len(payload):
-        raise CorruptDataError(f"{name_of(record)} has {record.count} tables in {len(payload)} bytes")
+    if not 1 <= count <= len(payload):
+        raise CorruptDataError(f"{name} has {count} tables in {len(payload)} bytes")
     while at < len(payload):
         size, at = read_varint(payload, at)
         if at + size > len(payload):
-            raise TruncatedDataError(f"{name_of(record)} ends inside a table")
+            raise TruncatedDataError(f"{name} ends inside a table")
         stored = payload[at : at + size]
         kind = FourierTable if stored[:1] == bytes([FIRST_BYTE]) else Table
         found.append(kind.from_bytes(stored).tables)
         at += size
         symbols += len(found[-1].frequencies)
-        if symbols > MOST_SYMBOLS or len(found) > record.count:
-            raise CorruptDataError(f"{name_of(record)} has more tables or symbols than a writer makes")
-    if len(found) != record.count:
-        raise CorruptDataError(f"{name_of(record)} has {len(found)} tables; {record.count} belong there")
+        if symbols > MOST_SYMBOLS or len(found) > count:
+            raise CorruptDataError(f"{name} has more tables or symbols than a writer makes")
+    if len(found) != count:
+        raise CorruptDataError(f"{name} has {len(found)} tables; {count} belong there")
     return found[0] if len(found) == 1 else FrequencyTables.stack(found)
 
 

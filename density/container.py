@@ -99,13 +99,13 @@ class Record:
         return head + struct.pack("<I", crc32c(head, seal))
 
     @classmethod
-    def from_bytes(cls, head: bytes, seal: int) -> "Record | None":
-        """The head, or None where the bytes are none."""
+    def from_bytes(cls, head: bytes, seal: int, at: int = 0) -> "Record | None":
+        """The head of the record whose payload begins at a place, or None where the bytes are none."""
         if len(head) != HEAD_SIZE or head[:3] != MARK:
             return None
         if crc32c(head[: RECORD.size], seal) != struct.unpack_from("<I", head, RECORD.size)[0]:
             return None
-        return cls(*RECORD.unpack_from(head)[1:])
+        return cls(*RECORD.unpack_from(head)[1:], at)
 
 
 def seal_of(header: bytes) -> int:
@@ -173,7 +173,7 @@ def walk(blob, at: int, seal: int) -> Iterator[Record]:
     while at < len(blob):
         if at + HEAD_SIZE > len(blob):
             raise TruncatedDataError(f"the data end inside the head of a record, after {number} chunks")
-        record = Record.from_bytes(bytes(blob[at : at + HEAD_SIZE]), seal)
+        record = Record.from_bytes(bytes(blob[at : at + HEAD_SIZE]), seal, at + HEAD_SIZE)
         if record is None:
             raise ChecksumError(f"the record at byte {at}, after {number} chunks, has a damaged head")
         at += HEAD_SIZE
@@ -181,7 +181,7 @@ def walk(blob, at: int, seal: int) -> Iterator[Record]:
             raise TruncatedDataError(
                 f"{name_of(record)} has {record.size} bytes, of which {max(0, len(blob) - at)} are there"
             )
-        yield replace(record, at=at)
+        yield record
         at += record.size
         number += record.kind in (CODED, STORED)
 

@@ -213,8 +213,8 @@ def decode(data, count: int, tables: FrequencyTables, *, contexts=None, dtype: A
     ------
     StreamError : truncated, trailing bytes, wrong final state, or a content that no encoder writes.
     """
-    count = _integer(count, "count", 0, None)
-    out, (status,) = decode_chunks([data], [count], tables, contexts=contexts, dtype=dtype, workers=1)
+    out = np.empty(_integer(count, "count", 0, None), _integer_type(dtype))
+    status = _decode(data, tables, _contexts(contexts, out.size, tables), out)
     if status is not StreamStatus.OK:
         raise StreamError(status)
     return out
@@ -255,10 +255,7 @@ def decode_chunks(
     if len(counts) != len(payloads):
         raise ValueError(f"{len(payloads)} payloads and {len(counts)} counts: each stream needs its number of values")
     begins = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-    dtype = np.dtype(dtype)
-    if dtype.kind not in "iu":
-        raise TypeError(f"dtype={dtype} is not an integer type; the coder gives integers")
-    out = np.empty(int(begins[-1]), dtype)
+    out = np.empty(int(begins[-1]), _integer_type(dtype))
     contexts = _contexts(contexts, out.size, tables)
 
     def one(j: int) -> StreamStatus:
@@ -374,6 +371,13 @@ def _integer(value, name: str, least: int, most: int | None) -> int:
     return value
 
 
+def _integer_type(dtype) -> np.dtype:
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "iu":
+        raise TypeError(f"dtype={dtype} is not an integer type; the coder gives integers")
+    return dtype
+
+
 def _vector(values, name: str, dtype) -> np.ndarray:
     """A private 1-D copy in `dtype`, refused if a value changes."""
     given = np.asarray(values)
@@ -382,7 +386,8 @@ def _vector(values, name: str, dtype) -> np.ndarray:
     if given.dtype.kind not in "iuf" or (given.dtype.kind == "f" and not np.isfinite(given).all()):
         raise TypeError(f"{name} holds {given.dtype} or non-finite values; expected integers")
     info = np.iinfo(dtype)
-    if (given < info.min).any() or (given > info.max).any() or (given != np.floor(given)).any():
+    fractional = given.dtype.kind == "f" and bool((given != np.floor(given)).any())
+    if given.min() < info.min or given.max() > info.max or fractional:
         raise ValueError(f"{name} has values that are not integers in {info.min}..{info.max}")
     return np.array(given, dtype=dtype)
 

@@ -9,7 +9,8 @@ import pytest
 import density as ds
 from density.container import HEADER, RECORD, parse
 from tests.conftest import ROOT
-from tests.density.fuzz_container import mutate, repaired
+from tests.density.container_mutants import repaired
+from tests.density.fuzz_container import mutate
 
 GOLDEN = {path.stem: path for path in sorted((ROOT / "tests" / "golden").glob("v*.tdnz"))}
 DAMAGED = ["v1_steps", "v1_stream_steps", "v0_heavy_tail"]
