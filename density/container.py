@@ -105,7 +105,8 @@ class Record:
             return None
         if crc32c(head[: RECORD.size], seal) != struct.unpack_from("<I", head, RECORD.size)[0]:
             return None
-        return cls(*RECORD.unpack_from(head)[1:], at)
+        _, kind, model, beside, number, count, size, payload, data = RECORD.unpack_from(head)
+        return cls(kind, model, beside, number, count, size, payload, data, at)
 
 
 def seal_of(header: bytes) -> int:

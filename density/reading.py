@@ -1,7 +1,7 @@
 """Containers read from files chunk by chunk; of a damaged one, what is whole, and what is missing by name."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,10 +12,8 @@ from .container import (
     END,
     HEAD_SIZE,
     HEADER,
-    MARK,
     MODEL,
     STORED,
-    Header,
     Record,
     check_count,
     finish,
@@ -26,29 +24,11 @@ from .container import (
 )
 from .errors import CorruptDataError, TruncatedDataError, UnknownVersionError
 from .rans import FrequencyTables
+from .salvage import Salvage, Sentences, gaps, walk_damaged
+from .window import Window
 
 _PIECE = 1 << 20  # bytes asked for at once, so that a forged length takes no memory that the file does not fill
 _LIMIT = 1 << 30
-
-
-@dataclass(frozen=True, eq=False)
-class Salvage:
-    """What was whole in a file, and what was not.
-
-    chunks : (number, elements) in order of their place;  missing : a sentence for each thing that could not be read;
-    complete : whether the array is all there;  header : dtype, step, elements a chunk.
-    """
-
-    chunks: list[tuple[int, np.ndarray]]
-    missing: tuple[str, ...]
-    complete: bool
-    header: Header
-
-    def array(self) -> np.ndarray:
-        """The elements of the whole chunks, one after another, as a vector."""
-        parts = [part for _, part in self.chunks]
-        whole = np.concatenate(parts) if parts else np.zeros(0, self.header.dtype)
-        return whole.astype(self.header.dtype, copy=False)
 
 
 class CompressedReader:
@@ -79,7 +59,7 @@ class CompressedReader:
             raise UnknownVersionError("container of version 0, which has no records; call density.decompress")
         head = start + self._take(size - len(start))
         self.header = read_header(head)
-        self._seal = seal_of(head)
+        self._seal, self._header_end = seal_of(head), len(head)
         check_limit(self.header, min(self.header.size, self.header.chunk), self._limit)
         self._models: dict[int, FrequencyTables] = {}
         self._used = False
@@ -98,6 +78,7 @@ class CompressedReader:
     def __iter__(self) -> Iterator[np.ndarray]:
         self._begin()
         chunks = elements = 0
+        short = ""
         while True:
             record = self._next(chunks)
             if record is None:
@@ -111,7 +92,11 @@ class CompressedReader:
             elif record.kind in (CODED, STORED):
                 if record.number != chunks:
                     raise CorruptDataError(f"chunk {chunks} is missing: chunk {record.number} stands in its place")
+                if short:
+                    raise CorruptDataError(short)
                 part = self._decoded(record, payload)
+                if part.size < self.header.chunk:  # only the last one may be
+                    short = f"chunk {chunks} holds {part.size} elements; {self.header.chunk} belong there"
                 elements += part.size
                 chunks += 1
                 check_limit(self.header, elements, self._limit)
@@ -129,74 +114,60 @@ class CompressedReader:
         flat = np.concatenate(parts) if parts else np.zeros(0, self.header.dtype)
         return shaped(flat, self.header, self.header.shape)
 
-    def salvage(self) -> Salvage:
-        """Every whole chunk, and a sentence for each thing that is missing. The file must fit into memory."""
+    def salvage(self, each: Callable[[int, np.ndarray], object] | None = None) -> Salvage:
+        """Every whole chunk, and a sentence for each thing that is missing.
+
+        Parameters
+        ----------
+        each : is called with number and elements of every whole chunk, which are then forgotten: a file of any length
+            is salvaged in the memory of one chunk. Without it they are kept, up to `max_bytes`.
+        """
         self._begin()
-        data, missing = self._rest(), []
-        found: dict[int, np.ndarray] = {}
-        at, base, end, taken = 0, self._at - len(data), None, 0
-        while at < len(data):
-            record = Record.from_bytes(data[at : at + HEAD_SIZE], self._seal)
-            if record is None:
-                skipped = self._to_next_record(data, at) - at
-                missing.append(f"{skipped} bytes from byte {base + at} on are no record")
-                at += skipped
-                continue
-            at += HEAD_SIZE
-            record = replace(record, at=base + at)
-            payload = data[at : at + record.size]
-            try:
-                if end is not None:
-                    raise CorruptDataError(f"{name_of(record)} follows the end of the stream")
-                if len(payload) < record.size:
-                    raise TruncatedDataError(f"{name_of(record)} is cut off")
-                if record.kind == END and self.header.streamed:
-                    self.header, end = finish(self.header, record, payload), record
-                elif record.kind == MODEL:
-                    self._learn(record, payload)
-                elif record.kind in (CODED, STORED) and record.number > max(found, default=-1):
-                    part = self._decoded(record, payload)
+        missing, window = Sentences(), Window(self._take, self._at, _PIECE)
+        kept: list[tuple[int, np.ndarray]] = []
+        counts: dict[int, int] = {}
+        latest, taken, ended = -1, 0, False
+
+        def use(record: Record, payload: bytes) -> None:
+            nonlocal latest, taken, ended
+            if ended:
+                raise CorruptDataError(f"{name_of(record)} follows the end of the stream")
+            if record.kind == END and self.header.streamed:
+                self.header, ended = finish(self.header, record, payload), True
+            elif record.kind == MODEL:
+                self._learn(record, payload)
+            elif record.kind in (CODED, STORED) and record.number > latest:
+                part = self._decoded(record, payload).astype(self.header.dtype, copy=False)
+                latest = record.number
+                if each is None:
+                    check_limit(self.header, taken + part.size, self._limit)
                     taken += part.size
-                    check_limit(self.header, taken, self._limit)
-                    found[record.number] = part
+                    kept.append((record.number, part))
                 else:
-                    raise CorruptDataError(f"{name_of(record)} is out of its place")
-                at += record.size
-            except CorruptDataError as error:
-                missing.append(str(error))
-                at = self._past_damage(data, at, record.size)
+                    each(record.number, part)
+                counts[record.number] = part.size
+            else:
+                raise CorruptDataError(f"{name_of(record)} is out of its place")
+
+        end = walk_damaged(window, self._header_end, self.header, self._seal, use, missing)
         last = self.header.chunks
-        if self.header.streamed and end is None:
-            missing.append("the end of the stream is missing: its writer was interrupted")
-            last = max(found, default=-1) + 1
-        if not self.header.streamed and self.header.total != base + len(data):
-            missing.append(f"the header promises {self.header.total} bytes; {base + len(data)} are there")
-        missing += _gaps(found, last)
-        chunks = [(number, found[number].astype(self.header.dtype, copy=False)) for number in sorted(found)]
-        if not missing:
+        if self.header.streamed and not ended:
+            missing.add("the end of the stream is missing: its writer was interrupted")
+            last = latest + 1
+        if not self.header.streamed and self.header.total != end:
+            missing.add(f"the header promises {self.header.total} bytes; {end} are there")
+        for sentence in gaps(counts, last):
+            missing.add(sentence)
+        for number, count in counts.items():
+            belong = self.header.count(number) if number < self.header.chunks else self.header.chunk
+            if count != belong and (ended or number < latest):
+                missing.add(f"chunk {number} holds {count} elements; {belong} belong there")
+        if not missing and self.header.size == 0:
             try:
-                shaped(
-                    np.concatenate([np.zeros(0, self.dtype), *(part for _, part in chunks)]),
-                    self.header,
-                    self.header.shape,
-                )
+                shaped(np.zeros(0, self.dtype), self.header, self.header.shape)
             except CorruptDataError as error:
-                missing.append(str(error))
-        return Salvage(chunks, tuple(missing), not missing, self.header)
-
-    def _to_next_record(self, data: bytes, at: int) -> int:
-        """Where the next whole head of a record begins, or the end."""
-        at = data.find(MARK, at + 1)
-        while at >= 0 and Record.from_bytes(data[at : at + HEAD_SIZE], self._seal) is None:
-            at = data.find(MARK, at + 1)
-        return at if at >= 0 else len(data)
-
-    def _past_damage(self, data: bytes, at: int, size: int) -> int:
-        """Where to go on after a damaged record: behind it if a record or the end is there, else where one begins."""
-        end = at + size
-        if end == len(data) or Record.from_bytes(data[end : end + HEAD_SIZE], self._seal) is not None:
-            return end
-        return self._to_next_record(data, at - 1)
+                missing.add(str(error))
+        return Salvage(kept, missing.all(), not missing, self.header, counts)
 
     def _begin(self) -> None:
         if self._used:
@@ -253,21 +224,3 @@ class CompressedReader:
         data = b"".join(pieces)
         self._at += len(data)
         return data
-
-    def _rest(self) -> bytes:
-        pieces = []
-        while piece := self._take(_PIECE):
-            pieces.append(piece)
-        return b"".join(pieces)
-
-
-def _gaps(found, last: int) -> list[str]:
-    """A sentence for each run of chunks that are not there."""
-    sentences, begin = [], 0
-    for number in [*sorted(n for n in found if n < last), last]:
-        if number == begin + 1:
-            sentences.append(f"chunk {begin} is missing")
-        elif number > begin:
-            sentences.append(f"chunks {begin} to {number - 1} are missing")
-        begin = number + 1
-    return sentences

@@ -100,8 +100,8 @@ def records_of(data: bytes) -> list[tuple[int, int]]:
 class Mutator:
     """An endless row of mutants of some containers, small ones mostly, the same ones for the same seed.
 
-    One in eight keeps its broken checksums. The others have one to three edits in one part, drawn at random: the header,
-    the head of a record, a payload, the order of the records, or anywhere; then `repaired` makes the rest fit.
+    One in eight keeps its broken checksums. The others have one to three edits in one part, drawn at random: the
+    header, the head of a record, a payload, the order of the records, or anywhere; then `repaired` makes the rest fit.
     """
 
     def __init__(self, kinds: list[bytes], seed: int) -> None:

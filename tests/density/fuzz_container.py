@@ -21,9 +21,8 @@ import zlib
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
-
-import numpy as np
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -121,6 +120,18 @@ def mutate(executions: int, seed: int = SEED) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
+def mutate_by_processes(executions: int, processes: int, seed: int = SEED) -> dict[str, int]:
+    """The same by several processes, each with a seed of its own and its share in pieces."""
+    piece = min(100_000, -(-executions // processes))
+    shares = [min(piece, executions - at) for at in range(0, executions, piece)]
+    if processes == 1:
+        endings = [mutate(share, seed + i) for i, share in enumerate(shares)]
+    else:
+        with ProcessPoolExecutor(processes, get_context("spawn")) as pool:  # a fork would inherit threads' locks
+            endings = list(pool.map(mutate, shares, range(seed, seed + len(shares))))
+    return dict(sorted(sum(map(Counter, endings), Counter()).items()))
+
+
 def with_atheris(arguments: list[str]) -> None:
     """Coverage-guided: atheris proposes bytes, lengths and checksums are repaired, one proposal in eight is left."""
     import atheris
@@ -164,14 +175,7 @@ def main() -> int:
             with_atheris([*(rest or [tempfile.mkdtemp(), str(CORPUS)]), f"-runs={options.executions}"])
             return 0
     start = time.perf_counter()
-    processes = options.processes or os.cpu_count() or 1
-    if processes == 1:
-        found = mutate(options.executions, options.seed)
-    else:
-        shares = [options.executions // processes] * processes
-        with ProcessPoolExecutor(processes) as pool:
-            endings = list(pool.map(mutate, shares, range(options.seed, options.seed + processes)))
-        found = dict(sum(map(Counter, endings), Counter()))
+    found = mutate_by_processes(options.executions, options.processes or os.cpu_count() or 1, options.seed)
     print(f"{options.executions:,} executions in {time.perf_counter() - start:.0f} s: {found}")
     return 0
 
