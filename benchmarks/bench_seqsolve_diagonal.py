@@ -45,6 +45,14 @@ class DiagonalGRU(sq.Cell):
         gate = torch.sigmoid(own[0] * x + z)
         return torch.lerp(x, torch.tanh(own[2] * torch.sigmoid(own[1] * x + r) * x + n), gate)
 
+    def jacobian(self, x: Tensor, a: Tensor, params) -> Tensor:
+        """The diagonals in closed form, as the peer has them."""
+        own, (z, r, n) = params[0], a.chunk(3, -1)
+        z, r = torch.sigmoid(own[0] * x + z), torch.sigmoid(own[1] * x + r)
+        n = torch.tanh(own[2] * r * x + n)
+        inner = own[2] * (1 - n * n) * r * (1 + own[1] * (1 - r) * x)
+        return 1 - z + z * (1 - z) * own[0] * (n - x) + z * inner
+
     @staticmethod
     def kernel(x, a, params, new):
         """The same for numba."""
