@@ -3,6 +3,7 @@
 import enum
 import math
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from .attention import SoftmaxState, causal, online_softmax
 from .attention._checks import positive
 
 LEVELS = ("full", "sqrt", "none")
+WIDE = 1 << 25  # flops of one call from which torch's threads pay for waking them
 
 
 class Status(enum.Enum):
@@ -134,16 +136,35 @@ def recompute(model: Any, tokens: Tensor, level: str = "full", *, page: int | No
     _check_model(model, tokens)
     page = _page(level, page, tokens.shape[1])
     work, start = Work(), time.perf_counter()
-    if level == "full":
-        logits, status = _with_cache(model, tokens, work), Status.CACHED
-    else:
-        rows = [
-            model.head(_activations(model, tokens, len(model.layers), t, t + 1, page, work))
-            for t in range(tokens.shape[1])
-        ]
-        logits = torch.cat(rows, 1)
-        status = Status.RECOMPUTED if page == 1 else Status.PAGED
+    with _threads_of(_largest_call(model, tokens, 1 if level == "full" else page)):
+        if level == "full":
+            logits, status = _with_cache(model, tokens, work), Status.CACHED
+        else:
+            rows = [
+                model.head(_activations(model, tokens, len(model.layers), t, t + 1, page, work))
+                for t in range(tokens.shape[1])
+            ]
+            logits = torch.cat(rows, 1)
+            status = Status.RECOMPUTED if page == 1 else Status.PAGED
     return Recomputation(logits, status, page, work.pairs, work.flops, work.peak, time.perf_counter() - start)
+
+
+def _largest_call(model, tokens: Tensor, rows: int) -> int:
+    """Flops of the largest projection, feed-forward part or reading of keys, for `rows` steps at a time."""
+    batch, T = tokens.shape
+    costs = [layer.flops() for layer in model.layers]
+    return batch * rows * max((max(query, key, finish, T * pair) for query, key, finish, pair in costs), default=0)
+
+
+@contextmanager
+def _threads_of(flops: int):
+    """One thread for calls that are over before a second one has woken: with two they took 10 times the CPU time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads if flops >= WIDE else 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _with_cache(model, tokens: Tensor, work: Work) -> Tensor:

@@ -68,9 +68,12 @@ def positive(name: str, value: object, meaning: str) -> int:
 
 
 def is_finite(*tensors: Tensor) -> bool:
-    """One pass over each tensor (its extremes are NaN or infinite exactly when an entry is)."""
+    """Whether all entries are finite, one pass over each tensor in the common case.
+
+    A sum is finite only if its terms are; where it overflows, the extremes tell.
+    """
     for x in tensors:
-        if x.numel():
+        if x.numel() and not math.isfinite(x.detach().sum().item()):
             low, high = torch.aminmax(x.detach())
             if not (math.isfinite(low.item()) and math.isfinite(high.item())):
                 return False

@@ -1,6 +1,6 @@
-"""Attention block by block: outputs, log-partition sums and their gradients in memory O(T), and torch's fused kernel.
+"""Attention block by block: outputs, log-partition sums and their gradients in memory O(T).
 
-Both return ``o`` (B, Hq, Tq, dv) and ``lse`` (B, Hq, Tq), which is the state (m, l, acc) = (lse, 1, o).
+``o`` (B, Hq, Tq, dv) and ``lse`` (B, Hq, Tq) are the state (m, l, acc) = (lse, 1, o).
 """
 
 import torch
@@ -103,67 +103,22 @@ def backward_blocks(q, k, v, mask, slopes, o, lse, do, dlse, sight: Visibility, 
     return dq, dk, dv, dmask, dslopes
 
 
-def fused_kernel_applies(q: Tensor, k: Tensor, v: Tensor, sight: Visibility) -> bool:
-    """Whether torch's fused CPU kernel knows this case: causal from the first key on, or everything seen."""
-    return (
-        q.device.type == "cpu"
-        and sight.plain
-        and q.shape[-1] == v.shape[-1]
-        and q.numel() > 0
-        and k.numel() > 0
-        and (not sight.causal or (isinstance(sight.offset, int) and sight.offset == 0))
-    )
-
-
-def _fold(x: Tensor, heads: int, groups: int) -> Tensor:
-    """(B, H, T, d) -> (B heads, groups, T, d); key heads are shared by their group without a copy."""
-    folded = x.reshape(x.shape[0] * heads, -1, *x.shape[2:])
-    if folded.stride(-1) != 1:  # the fused kernel reads features as neighbours and does not check that they are
-        folded = folded.contiguous()
-    return folded.expand(-1, groups, -1, -1)
-
-
-def forward_fused(q, k, v, causal: bool, scale: float):
-    """torch's flash attention for CPU, which returns the log-partition sums as well."""
-    heads, groups = k.shape[1], q.shape[1] // k.shape[1]
-    if groups == 1 and q.stride(-1) == k.stride(-1) == v.stride(-1) == 1:
-        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, scale=scale)
-    folded = (_fold(x, heads, groups) for x in (q, k, v))
-    o, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*folded, 0.0, causal, scale=scale)
-    return o.reshape(*q.shape[:3], v.shape[-1]), lse.reshape(q.shape[:3])
-
-
-def backward_fused(q, k, v, o, lse, do, causal: bool, scale: float):
-    """The gradient of `forward_fused` with respect to o."""
-    heads, groups = k.shape[1], q.shape[1] // k.shape[1]
-    Q, K, V, out, grad = (_fold(x, heads, groups) for x in (q, k, v, o, do))
-    dq, dk, dv = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-        grad, Q, K, V, out, lse.reshape(Q.shape[:3]), 0.0, causal, scale=scale
-    )
-    return dq.reshape(q.shape), dk.sum(1).reshape(k.shape), dv.sum(1).reshape(v.shape)
-
-
 class Attend(Function):
     """(o, lse) with a backward that recomputes the weights, so that no T x T matrix is kept."""
 
     @staticmethod
-    def forward(ctx, q, k, v, mask, slopes, sight: Visibility, scale: float, block: int | None, fused: bool):
-        if fused:
-            o, lse = forward_fused(q, k, v, sight.causal, scale)
-        else:
-            o, lse = forward_blocks(q, k, v, mask, slopes, sight, scale, block)
+    def forward(ctx, q, k, v, mask, slopes, sight: Visibility, scale: float, block: int | None):
+        o, lse = forward_blocks(q, k, v, mask, slopes, sight, scale, block)
         ctx.save_for_backward(q, k, v, mask, slopes, o, lse)
         ctx.set_materialize_grads(False)
-        ctx.rest = sight, scale, block, fused
+        ctx.rest = sight, scale, block
         return o, lse
 
     @staticmethod
     def backward(ctx, do, dlse):
         q, k, v, mask, slopes, o, lse = ctx.saved_tensors
-        sight, scale, block, fused = ctx.rest
-        none = (None,) * 4
+        sight, scale, block = ctx.rest
+        none = (None,) * 3
         if do is None and dlse is None:
             return None, None, None, None, None, *none
-        if fused and dlse is None and not torch.is_grad_enabled():  # a second derivative needs the blocks
-            return *backward_fused(q, k, v, o, lse, do, sight.causal, scale), None, None, *none
         return *backward_blocks(q, k, v, mask, slopes, o, lse, do, dlse, sight, scale, block), *none

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from . import _checks
-from .blocks import Attend, forward_fused, fused_kernel_applies
+from .blocks import Attend
+from .fused import fused, quick, spans
 from .positions import rotary as rotate
 from .state import SoftmaxState
 from .visibility import Visibility, visibility
@@ -51,7 +52,9 @@ def causal(
         queries being the last steps.
     scale : factor on q . k; None is 1 / sqrt(d).
     block : queries and keys taken at a time; None chooses.
-    method : "blocks", "fused" (torch's kernel on the CPU: no mask, window, bias or lengths, d = dv) or "auto".
+    method : "blocks", "fused" (torch's own kernel: no mask, window, bias or lengths, d = dv) or "auto". Half precision
+        goes through a fused kernel as it is, with the kernel's one rounding of each output; "blocks" computes it in
+        float32.
     check_finite : look for NaN and infinity in the result. A NaN at key t then reaches exactly the queries that see
         key t, and finite inputs that overflow raise; False saves one pass over the result.
 
@@ -87,6 +90,9 @@ def causal(
     >>> torch.allclose(late, whole[:, :, 3:], atol=1e-14)
     True
     """
+    plain = state is block is mask is window is lengths is alibi is None and method == "auto" and not rotary
+    if plain and (found := quick(q, k, v, offset, scale, check_finite)) is not None:
+        return found
     if rotary:
         q, k, v = _checks.triple(q, k, v)
         if offset is None:
@@ -115,94 +121,68 @@ def causal(
 
 
 def attend(
-    q, k, v, state, *, causal, scale, block, method="auto", check_finite=True, **rules
+    q, k, v, state, *, causal, scale, offset, block, method="auto", check_finite=True, **rules
 ) -> tuple[Tensor, SoftmaxState]:
     """check -> normalise -> choose -> kernel -> merge, for causal and full attention alike."""
     q, k, v = _checks.triple(q, k, v)
-    scale = _checks.scale_of(scale, q.shape[-1])
+    scale = _checks.scale_of(scale, q.shape[3])
     if block is not None:
         _checks.positive("block", block, "the number of queries and keys taken at a time")
     if method not in METHODS:
         raise ValueError(f"method={method!r} is unknown; pass one of {', '.join(METHODS)}")
-    sight = visibility(q, k, causal=causal, **rules)
-    expected = (*q.shape[:3], v.shape[-1])
-    if state is not None and state.acc.shape != expected:
+    if state is not None and state.acc.shape != (*q.shape[:3], v.shape[3]):
         raise ValueError(
-            f"state has acc of shape {tuple(state.acc.shape)}, expected {expected}: one row for each query of this call"
+            f"state has acc of shape {tuple(state.acc.shape)}, expected {(*q.shape[:3], v.shape[3])}: "
+            "one row for each query of this call"
         )
-    dtype, compute = q.dtype, _checks.state_dtype(q.dtype)
-    q, k, v = (x.to(compute) for x in (q, k, v))
-    o, lse = _attend_finite(q, k, v, sight, scale, block, method)
-    if check_finite and not _checks.is_finite(o):
-        if _checks.is_finite(q, k, v):
-            largest = [f"{float(x.detach().abs().max()):.3g}" for x in (q, k, v)]
-            raise FloatingPointError(
-                f"finite inputs overflow {compute}: largest |q|, |k|, |v| are {', '.join(largest)}, scale={scale:.3g}; "
-                "scale them down or pass float64"
+    first, parts, sight = k.shape[2] - q.shape[2] if offset is None else offset, None, None
+    plain = block is None and type(first) is int and all(x is None or x is False for x in rules.values())
+    if plain and method != "blocks":
+        parts = spans(q, k, v, causal, first)
+    if parts is None:
+        if method == "fused":
+            raise ValueError(
+                "method='fused' knows plain causal attention only (no mask, window, alibi or lengths, equal widths of "
+                "k and v, offset >= 0, at least one query and key, on a GPU no float64); pass method='auto'"
             )
-        o, lse = _attend_poisoned(q, k, v, sight, scale, block, method)
-    new = SoftmaxState(lse, (lse != -torch.inf).to(lse.dtype), o)
+        sight = visibility(q, k, causal=causal, offset=offset, **rules)
+        o, lse = _in_blocks(q, k, v, sight, scale, block)
+    else:
+        o, lse = fused(q, k, v, parts, scale)
+    if check_finite and not _checks.is_finite(o):
+        sight = sight or visibility(q, k, causal=causal, offset=offset, **rules)
+        o, lse = _attend_wide(q, k, v, sight, scale, block)
+    one = torch.ones_like(lse) if sight is None else (lse != -torch.inf).to(lse.dtype)
+    new = SoftmaxState(lse, one, o.to(lse.dtype))
     if state is not None:
         new = state.merge(new)
         o = new.output()
-    return o.to(dtype), new
+    return o.to(q.dtype), new
 
 
-def _attend_finite(q, k, v, sight: Visibility, scale: float, block, method: str):
-    if method == "fused" or (method == "auto" and block is None):
-        parts = _fused_parts(q, k, v, sight)
-        if parts is not None:
-            learns = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-            if learns:
-                done = [Attend.apply(q, kp, vp, None, None, s, scale, None, True) for kp, vp, s in parts]
-            else:
-                done = [forward_fused(q, kp, vp, s.causal, scale) for kp, vp, s in parts]
-            if len(done) == 1:
-                return done[0]
-            states = [SoftmaxState(lse, torch.ones_like(lse), o) for o, lse in done]
-            both = states[0].merge(states[1])
-            return both.output(), both.logsumexp
-        if method == "fused":
-            raise ValueError(
-                "method='fused' knows plain causal attention on the CPU only (no mask, window, alibi or lengths, "
-                "equal widths of k and v, offset >= 0, at least one query and key); pass method='auto'"
-            )
-    if q.shape[2] == 0 or 0 in q.shape[:2]:
+def _in_blocks(q, k, v, sight: Visibility, scale: float, block) -> tuple[Tensor, Tensor]:
+    q, k, v = (x.to(_checks.state_dtype(x.dtype)) for x in (q, k, v))
+    if not q.numel():
         return q.new_zeros((*q.shape[:3], v.shape[-1])), q.new_full(q.shape[:3], -torch.inf)
-    return Attend.apply(q, k, v, sight.mask, sight.slopes, sight, scale, block, False)
+    return Attend.apply(q, k, v, sight.mask, sight.slopes, sight, scale, block)
 
 
-def _fused_parts(q, k, v, sight: Visibility):
-    """Keys before the first query are seen by all, the others causally: one or two calls of the fused kernel."""
-    if not sight.causal:
-        return [(k, v, sight)] if fused_kernel_applies(q, k, v, sight) else None
-    if not isinstance(sight.offset, int) or sight.offset < 0:
-        return None
-    if not sight.plain:
-        return None
-    first, last = sight.offset, sight.offset + q.shape[2]
-    if first == 0 and last >= k.shape[2]:  # the common case: queries and keys of the same steps
-        return [(k, v, sight)] if fused_kernel_applies(q, k, v, sight) else None
-    if first + 1 >= k.shape[2]:  # all keys stand before the first query, as in decoding
-        sight = replace(sight, causal=False)
-        return [(k, v, sight)] if fused_kernel_applies(q, k, v, sight) else None
-    diagonal = Visibility(q.shape[2], min(last, k.shape[2]) - first, sight.heads)
-    before = Visibility(q.shape[2], min(first, k.shape[2]), sight.heads, causal=False)
-    parts = []
-    for (low, high), part in (((0, first), before), ((first, last), diagonal)):
-        kp, vp = k[:, :, low:high], v[:, :, low:high]
-        if kp.shape[2]:
-            parts.append((kp, vp, part))
-    known = parts and all(fused_kernel_applies(q, *part) for part in parts)
-    return parts if known else None
-
-
-def _attend_poisoned(q, k, v, sight: Visibility, scale: float, block, method: str):
-    """NaN in exactly the queries that see a key or value which is not finite (or are not finite themselves).
+def _attend_wide(q, k, v, sight: Visibility, scale: float, block) -> tuple[Tensor, Tensor]:
+    """The answer where a first attempt was not finite: by blocks in the dtype of the state, NaN where it belongs.
 
     A masked weight times NaN is NaN, so one bad value would spoil a whole block. The attention of the cleaned inputs
     is therefore taken, and a second one with equal weights finds who sees a bad key or value.
     """
+    q, k, v = (x.to(_checks.state_dtype(x.dtype)) for x in (q, k, v))
+    if _checks.is_finite(q, k, v):
+        o, lse = _in_blocks(q, k, v, sight, scale, block)
+        if not _checks.is_finite(o):
+            largest = [f"{float(x.detach().abs().max()):.3g}" for x in (q, k, v)]
+            raise FloatingPointError(
+                f"finite inputs overflow {q.dtype}: largest |q|, |k|, |v| are {', '.join(largest)}, scale={scale:.3g}; "
+                "scale them down or pass float64"
+            )
+        return o, lse
     bad_q = ~torch.isfinite(q).all(-1)
     bad_k = ~torch.isfinite(k).all(-1)
     bad_v = ~torch.isfinite(v)
@@ -210,11 +190,11 @@ def _attend_poisoned(q, k, v, sight: Visibility, scale: float, block, method: st
     def clean(x):
         return torch.where(torch.isfinite(x), x, torch.zeros_like(x))
 
-    o, lse = _attend_finite(clean(q), clean(k), clean(v), sight, scale, block, method)
+    o, lse = _in_blocks(clean(q), clean(k), clean(v), sight, scale, block)
     with torch.no_grad():
         flags = torch.cat((bad_v.to(v.dtype), bad_k[..., None].to(v.dtype)), -1)
         equal = torch.zeros_like(q), torch.zeros_like(k)
-        touched = _attend_finite(*equal, flags, _without_biases(sight), scale, block, "blocks")[0] > 0
+        touched = _in_blocks(*equal, flags, _without_biases(sight), scale, block)[0] > 0
     row = touched[..., -1] | (bad_q & (lse > -torch.inf))
     o = torch.where(touched[..., :-1] | row[..., None], torch.nan, o)
     return o, torch.where(row, torch.nan, lse)

@@ -51,9 +51,9 @@ class SoftmaxState:
     acc: Tensor
 
     def __post_init__(self):
-        for name in ("m", "l", "acc"):
-            if not isinstance(getattr(self, name), Tensor):
-                raise TypeError(f"{name} is a {type(getattr(self, name)).__name__}, expected a torch tensor")
+        for name, x in (("m", self.m), ("l", self.l), ("acc", self.acc)):
+            if not isinstance(x, Tensor):
+                raise TypeError(f"{name} is a {type(x).__name__}, expected a torch tensor")
         if self.m.shape != self.l.shape or self.acc.shape[:-1] != self.m.shape:
             raise ValueError(
                 f"m {tuple(self.m.shape)}, l {tuple(self.l.shape)} and acc {tuple(self.acc.shape)} do not fit; "
@@ -85,25 +85,23 @@ class SoftmaxState:
         """`merge` with broadcasting: one state of (..., 1) joined to each of the prefixes (..., T)."""
         # m is a gauge: outputs do not depend on it, so no gradient flows through the choice (only through m - m_i).
         m = torch.maximum(self.m, other.m).detach()
-        anchor = torch.where(m == -torch.inf, torch.zeros_like(m), m)
+        anchor = m.clamp(min=torch.finfo(m.dtype).min)  # exp(-inf - anchor) is 0, and not NaN
         mine, theirs = torch.exp(self.m - anchor), torch.exp(other.m - anchor)
         return SoftmaxState(
             m,
-            self.l * mine + other.l * theirs,
-            self.acc * mine[..., None] + other.acc * theirs[..., None],
+            torch.addcmul(self.l * mine, other.l, theirs),
+            torch.addcmul(self.acc * mine.unsqueeze(-1), other.acc, theirs.unsqueeze(-1)),
         )
 
     def output(self, dtype: torch.dtype | None = None) -> Tensor:
         """acc / l of shape (..., T, dv); 0 for a query that has seen no key."""
-        empty = self.m == -torch.inf
-        out = self.acc / torch.where(empty, torch.ones_like(self.l), self.l)[..., None]
+        out = self.acc / self.l.masked_fill(self.m == -torch.inf, 1).unsqueeze(-1)
         return out if dtype is None else out.to(dtype)
 
     @property
     def logsumexp(self) -> Tensor:
         """m + log l of shape (..., T): the log of the partition sum; -inf for a query that has seen no key."""
-        empty = self.m == -torch.inf
-        return torch.where(empty, self.m, self.m + torch.log(torch.where(empty, torch.ones_like(self.l), self.l)))
+        return self.m + torch.log(self.l.masked_fill(self.m == -torch.inf, 1))
 
     def numel(self) -> int:
         """Numbers that the state holds."""

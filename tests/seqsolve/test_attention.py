@@ -66,7 +66,8 @@ def test_causal_equals_the_plain_sum(rng, options, block, dtype):
     assert state.acc.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     close(o, expected, dtype)
     inner = torch.float64 if dtype == torch.float64 else torch.float32
-    close(state.output(), expected, inner)
+    fused = block is None and options.keys() <= {"scale"}  # the kernel's outputs are rounded once to the dtype
+    close(state.output(), expected, dtype if fused else inner)
     close(state.logsumexp, lse, inner)
 
 

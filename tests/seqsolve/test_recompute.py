@@ -104,6 +104,29 @@ def test_the_result_explains_pickles_and_prints(rng):
     assert recompute(stack(1), tokens(rng, 2)).status is Status.CACHED
 
 
+@pytest.mark.parametrize("width,threads", [(8, 1), (2048, 2)])
+def test_small_products_take_one_thread_and_give_back_the_others(rng, monkeypatch, width, threads):
+    model = CausalStack(11, width, heads=2, layers=1, hidden=0)
+    seen, project = [], model.layers[0].project
+
+    def spied(x, start):
+        seen.append(torch.get_num_threads())
+        if start == 2:
+            raise KeyboardInterrupt
+        return project(x, start)
+
+    monkeypatch.setattr(model.layers[0], "project", spied)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            recompute(model, tokens(rng, 8, 4))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {threads}
+
+
 BAD = {
     "level": (lambda m, x: recompute(m, x, "some"), ValueError, r"pass one of full, sqrt, none"),
     "page": (lambda m, x: recompute(m, x, "none", page=0), ValueError, r"page=0 is less than 1"),
