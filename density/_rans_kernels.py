@@ -9,9 +9,13 @@ lane starts at 2^n instead of 2^32, so that it wastes few bits: nothing is writt
 and nothing is read once the words are used up. If its state never got there, the stream is its lower word alone. From
 a start of 2^n or more every symbol leads away, so that a stream read for too many values does not seem whole.
 
-A symbol stands in a row of three words, `row[0] = start | frequency << 25 | kind << 50`, `row[1]` = the first value
-that it covers, `row[2] = (2^64 - 1) // frequency`; the row after the last symbol of a table has start = 2^n. `kind` is
-the number of raw offset bits that follow the symbol (0..64), or ESCAPE. A table stands in `shape[t]`, see `SHAPE`.
+A symbol stands in a column of three words, `rows[0] = start | frequency << 25 | kind << 50`, `rows[1]` = the first
+value that it covers, `rows[2] = (2^64 - 1) // frequency`; what follows the last symbol of a table has start = 2^n.
+`kind` is the number of raw offset bits that follow the symbol (0..64), or ESCAPE. A table stands in `shape[t]`, see
+`SHAPE`.
+
+Both coders take four values at a time where none of them has raw bits, the states staying in registers. Indices are
+unsigned, because a signed one would be tested for being counted from the end.
 """
 
 import numpy as np
@@ -32,6 +36,7 @@ _WORD = np.uint64((1 << 32) - 1)
 _ONES = np.uint64((1 << 64) - 1)
 _SIGN = np.uint64(1 << 63)
 _U0, _U1, _U7, _U25, _U32, _U50, _U63, _U64 = (np.uint64(i) for i in (0, 1, 7, 25, 32, 50, 63, 64))
+_U2, _U3, _U4 = (np.uint64(i) for i in (2, 3, 4))
 
 
 @intrinsic
@@ -48,7 +53,7 @@ def _high_product(typingctx, a, b):
 
 @kernel
 def prepare(frequencies, bases, raw_bits, offsets, precision, bits, rows, shape, coarse):
-    """Fill `rows`, `shape` and the look-up `coarse[t << bits | slot >> (precision - bits)]` = first candidate symbol.
+    """Fill `rows`, `shape` and the look-up `coarse[t << bits | slot >> (precision - bits)]` = the first row to try.
 
     Returns (fault, table, symbol): 0 none, 1 a frequency of 0, 2 a wrong sum, 3 values out of order or overlapping,
     4 raw_bits over 64, 5 an escape that is not the last symbol. O(symbols + tables 2^bits).
@@ -86,23 +91,23 @@ def prepare(frequencies, bases, raw_bits, offsets, precision, bits, rows, shape,
                 run = np.int64(1)
             if k < 64 and run > best:
                 best, best_begin = run, s - run + 1
-            rows[row, 0] = np.uint64(start) | (np.uint64(f) << _U25) | (np.uint64(k) << _U50)
-            rows[row, 1] = np.uint64(bases[s])
-            rows[row, 2] = _ONES // np.uint64(f)
+            rows[0, row] = np.uint64(start) | (np.uint64(f) << _U25) | (np.uint64(k) << _U50)
+            rows[1, row] = np.uint64(bases[s])
+            rows[2, row] = _ONES // np.uint64(f)
             row += 1
             start += f
         if start != total:
             return 2, t, end - 1
-        rows[row, 0], rows[row, 1], rows[row, 2] = np.uint64(total), _U0, _U0
+        rows[0, row], rows[1, row], rows[2, row] = np.uint64(total), _U0, _U0
         row += 1
         shape[t, 3], shape[t, 4] = best_begin - begin, best
         shape[t, 5], shape[t, 6] = (bases[best_begin], np.int64(raw_bits[best_begin])) if best > 0 else (0, 0)
         s = shape[t, 0]
         for j in range(np.int64(1) << bits):
             slot = np.uint64(j) << np.uint64(precision - bits)
-            while rows[s + 1, 0] & _FIELD <= slot:
+            while rows[0, s + 1] & _FIELD <= slot:
                 s += 1
-            coarse[(t << bits) + j] = s - shape[t, 0]
+            coarse[(t << bits) + j] = s
     return 0, 0, 0
 
 
@@ -111,7 +116,22 @@ def _append(x, value, bits):
     """State after 1..32 raw bits, and whether its lower word has to be written before."""
     large = x >> (_U64 - bits) != _U0
     x = x >> _U32 if large else x
-    return (x << bits) | value, np.int64(large)
+    return (x << bits) | value, np.uint64(large)
+
+
+@kernel(forceinline=True)
+def _push(x, entry, inverse, n):
+    """State after a symbol, and whether its lower word has to be written before."""
+    f = (entry >> _U25) & _FIELD
+    large = (x >> (_U64 - n)) >= f
+    x = x >> _U32 if large else x
+    quotient = _high_product(x, inverse)  # pyright: ignore[reportCallIssue]
+    # at most one too small: x (2^64 / f - inverse) / 2^64 < 1
+    rest = x - quotient * f
+    over = rest >= f
+    quotient += np.uint64(over)
+    rest = rest - f if over else rest
+    return (quotient << n) + (entry & _FIELD) + rest, np.uint64(large)
 
 
 @kernel
@@ -119,43 +139,69 @@ def encode(values, contexts, rows, shape, precision, alone, words):
     """Fill `words` from its end; returns (first word in use, -1 or the index of a value without a symbol).
 
     `contexts` names the table of each value, or is empty: table 0. `alone` is None for four lanes, else one. `words`
-    must hold 4 entries a value (1 where no symbol has raw bits) and 9 more.
+    must hold 4 entries a value (1 where no symbol has raw bits) and 9 more. A word is written always and kept only if
+    the state is too large: no branch to mispredict.
     Floor: two multiplications and two look-ups a value, of which four chains overlap.
     """
     n = np.uint64(precision)
-    p = words.size
+    entries, firsts, inverses = rows[0], rows[1], rows[2]
+    p = np.uint64(words.size)
     several = contexts.size > 0
     x = y1 = y2 = y3 = _U1 << n if alone is not None else _LOW  # x: the lane at work; the others follow in turn
     t = np.int64(0)
-    for i in range(values.size - 1, -1, -1):
+    first, count = np.uint64(shape[0, 0] + shape[0, 3]), np.uint64(shape[0, 4])
+    base, step = np.uint64(shape[0, 5]), np.uint64(shape[0, 6])
+    by_four = alone is None and not several and step == _U0
+    i = values.size - 1
+    while i >= 0:
+        if by_four and i & 3 == 3:  # lanes 0 to 3 are x, y1, y2, y3
+            r3, r2 = np.uint64(values[i]) - base, np.uint64(values[i - 1]) - base
+            r1, r0 = np.uint64(values[i - 2]) - base, np.uint64(values[i - 3]) - base
+            if (r3 < count) & (r2 < count) & (r1 < count) & (r0 < count):
+                words[p - _U1] = y3 & _WORD
+                y3, wrote = _push(y3, entries[first + r3], inverses[first + r3], n)
+                p -= wrote
+                words[p - _U1] = y2 & _WORD
+                y2, wrote = _push(y2, entries[first + r2], inverses[first + r2], n)
+                p -= wrote
+                words[p - _U1] = y1 & _WORD
+                y1, wrote = _push(y1, entries[first + r1], inverses[first + r1], n)
+                p -= wrote
+                words[p - _U1] = x & _WORD
+                x, wrote = _push(x, entries[first + r0], inverses[first + r0], n)
+                p -= wrote
+                i -= 4
+                continue
         if alone is None:
             x, y1, y2, y3 = y3, x, y1, y2
         if several:
             t = np.int64(contexts[i])
+            first, count = np.uint64(shape[t, 0] + shape[t, 3]), np.uint64(shape[t, 4])
+            base, step = np.uint64(shape[t, 5]), np.uint64(shape[t, 6])
         value = np.uint64(values[i])
-        run = (value - np.uint64(shape[t, 5])) >> np.uint64(shape[t, 6])
-        r = shape[t, 0] + shape[t, 3] + np.int64(run)
-        if run >= np.uint64(shape[t, 4]):
-            low = shape[t, 0]
-            high = end = low + shape[t, 1]  # the last first-value <= value lies in [low, high) if there is one
-            while high - low > 1:
-                middle = (low + high) >> 1
-                if np.int64(rows[middle, 1]) <= np.int64(value):
+        run = (value - base) >> step
+        r = first + run
+        if run >= count:
+            low = np.uint64(shape[t, 0])
+            high = end = low + np.uint64(shape[t, 1])  # the last first-value <= value lies in [low, high) if any does
+            while high - low > _U1:
+                middle = (low + high) >> _U1
+                if np.int64(firsts[middle]) <= np.int64(value):
                     low = middle
                 else:
                     high = middle
             r = end  # the escape
-            if low < end and np.int64(rows[low, 1]) <= np.int64(value):
-                kind = rows[low, 0] >> _U50
-                if kind >= _U64 or (value - rows[low, 1]) >> kind == _U0:
+            if low < end and np.int64(firsts[low]) <= np.int64(value):
+                kind = entries[low] >> _U50
+                if kind >= _U64 or (value - firsts[low]) >> kind == _U0:
                     r = low
             if r == end and shape[t, 2] == 0:
-                return p, i
-        entry = rows[r, 0]
+                return np.int64(p), i
+        entry = entries[r]
         kind = entry >> _U50
         if kind != _U0:
             length = _U0
-            bits, offset = kind, value - rows[r, 1]
+            bits, offset = kind, value - firsts[r]
             if kind == np.uint64(ESCAPE):  # zigzag; its bit length in seven bits, then the bits below the leading one
                 whole = (value << _U1) ^ (_U0 - (value >> _U63))
                 while length < _U64 and whole >> length != _U0:
@@ -163,89 +209,118 @@ def encode(values, contexts, rows, shape, precision, alone, words):
                 bits = length - _U1 if length > _U1 else _U0
                 offset = whole & ((_U1 << bits) - _U1)
             if bits > _U32:  # the decoder meets the upper part first
-                words[p - 1] = x & _WORD
+                words[p - _U1] = x & _WORD
                 x, wrote = _append(x, offset & _WORD, _U32)
                 p -= wrote
                 offset >>= _U32
                 bits -= _U32
             if bits > _U0:
-                words[p - 1] = x & _WORD
+                words[p - _U1] = x & _WORD
                 x, wrote = _append(x, offset, bits)
                 p -= wrote
             if kind == np.uint64(ESCAPE):
-                words[p - 1] = x & _WORD
+                words[p - _U1] = x & _WORD
                 x, wrote = _append(x, length, _U7)
                 p -= wrote
-        f = (entry >> _U25) & _FIELD
-        words[p - 1] = x & _WORD  # written always, kept only if the state is too large: no branch to mispredict
-        large = (x >> (_U64 - n)) >= f
-        p -= np.int64(large)
-        x = x >> _U32 if large else x
-        quotient = _high_product(x, rows[r, 2])  # pyright: ignore[reportCallIssue]
-        # at most one too small: x (2^64 / f - rcp) / 2^64 < 1
-        rest = x - quotient * f
-        over = rest >= f
-        quotient += np.uint64(over)
-        rest = rest - f if over else rest
-        x = (quotient << n) + (entry & _FIELD) + rest
+        words[p - _U1] = x & _WORD
+        x, wrote = _push(x, entry, inverses[r], n)
+        p -= wrote
+        i -= 1
     if alone is not None:
         if x >= _LOW:
-            p -= 1
+            p -= _U1
             words[p] = x >> _U32
-        p -= 1
+        p -= _U1
         words[p] = x & _WORD
-        return p, -1
+        return np.int64(p), -1
     for state in (y3, y2, y1, x):  # x has coded value 0: it is lane 0
-        p -= 2
-        words[p], words[p + 1] = state & _WORD, state >> _U32
-    return p, -1
+        p -= _U2
+        words[p], words[p + _U1] = state & _WORD, state >> _U32
+    return np.int64(p), -1
 
 
 @kernel(forceinline=True)
 def _refill(x, word, more):
     """State after a read, and how many words it took; `word` is the next one, `more` says that it may be taken."""
     small = (x < _LOW) & more
-    return (x << _U32) | np.uint64(word) if small else x, np.int64(small)
+    return (x << _U32) | np.uint64(word) if small else x, np.uint64(small)
+
+
+@kernel(forceinline=True)
+def _symbol(slot, begin, shift, coarse, entries):
+    """Row of the symbol that holds a slot, and its first word."""
+    r = np.uint64(coarse[begin + (slot >> shift)])
+    entry = entries[r]
+    while slot - (entry & _FIELD) >= (entry >> _U25) & _FIELD:  # ends: a slot lies inside its table
+        r += _U1
+        entry = entries[r]
+    return r, entry
+
+
+@kernel(forceinline=True)
+def _pop(x, entry, slot, n):
+    """State before a symbol, not yet refilled."""
+    return ((entry >> _U25) & _FIELD) * (x >> n) + slot - (entry & _FIELD)
 
 
 @kernel
 def decode(words, contexts, rows, shape, coarse, bits, precision, alone, out):
     """Fill `out`; returns a status.
 
-    No word outside `words` is read and nothing but `out` is written, whatever the words hold: positions are cut at the
-    last word, and a reader that wanted more is told at the end. Rows stay inside their table because a slot does.
-    Floor: one multiplication and two dependent look-ups a value, of which four chains overlap.
+    No word outside `words` is read and nothing but `out` is written, whatever the words hold: four values at a time
+    while four words are left, then positions are cut at the last word, and a reader that wanted more is told at the
+    end. Rows stay inside their table because a slot does.
+    Floor: one multiplication, two dependent look-ups and about 24 operations a value, of which four chains overlap.
     """
-    n, shift = np.uint64(precision), np.uint64(precision - bits)
+    n, shift, width = np.uint64(precision), np.uint64(precision - bits), np.uint64(bits)
     mask = (_U1 << n) - _U1
-    size = words.size
-    last = size - 1
+    entries, firsts = rows[0], rows[1]
+    size = np.uint64(words.size)
     several = contexts.size > 0
-    if size < (8 if alone is None else 1):
+    if size < np.uint64(8 if alone is None else 1):
         return TRUNCATED
-    x = np.uint64(words[0]) | (np.uint64(words[min(1, last)]) << _U32 if last > 0 else _U0)
+    last = size - _U1
+    x = np.uint64(words[0]) | (np.uint64(words[min(_U1, last)]) << _U32 if last > _U0 else _U0)
     y1 = y2 = y3 = x
-    p = min(2, size)
+    p = min(_U2, size)
     if alone is None:
         y1 = np.uint64(words[2]) | (np.uint64(words[3]) << _U32)
         y2 = np.uint64(words[4]) | (np.uint64(words[5]) << _U32)
         y3 = np.uint64(words[6]) | (np.uint64(words[7]) << _U32)
-        p = 8
-    if size > 1 and (x < _LOW or y1 < _LOW or y2 < _LOW or y3 < _LOW):
+        p = np.uint64(8)
+    if size > _U1 and (x < _LOW or y1 < _LOW or y2 < _LOW or y3 < _LOW):
         return CORRUPT
-    first, begin = shape[0, 0], np.int64(0)
-    for i in range(out.size):
+    begin, count, i = _U0, np.uint64(out.size), _U0
+    b0 = b1 = b2 = b3 = _U0
+    while i < count:
+        if alone is None and i & _U3 == _U0 and i + _U4 <= count and p + _U4 <= size:  # lanes 0 to 3: x, y1, y2, y3
+            if several:
+                b0, b1 = np.uint64(contexts[i]) << width, np.uint64(contexts[i + _U1]) << width
+                b2, b3 = np.uint64(contexts[i + _U2]) << width, np.uint64(contexts[i + _U3]) << width
+            s0, s1, s2, s3 = x & mask, y1 & mask, y2 & mask, y3 & mask
+            r0, e0 = _symbol(s0, b0, shift, coarse, entries)
+            r1, e1 = _symbol(s1, b1, shift, coarse, entries)
+            r2, e2 = _symbol(s2, b2, shift, coarse, entries)
+            r3, e3 = _symbol(s3, b3, shift, coarse, entries)
+            if (e0 | e1 | e2 | e3) >> _U50 == _U0:
+                x, took = _refill(_pop(x, e0, s0, n), words[p], True)
+                p += took
+                y1, took = _refill(_pop(y1, e1, s1, n), words[p], True)
+                p += took
+                y2, took = _refill(_pop(y2, e2, s2, n), words[p], True)
+                p += took
+                y3, took = _refill(_pop(y3, e3, s3, n), words[p], True)
+                p += took
+                out[i], out[i + _U1] = firsts[r0], firsts[r1]
+                out[i + _U2], out[i + _U3] = firsts[r2], firsts[r3]
+                i += _U4
+                continue
         if several:
-            first, begin = shape[contexts[i], 0], np.int64(contexts[i]) << bits
+            begin = np.uint64(contexts[i]) << width
         slot = x & mask
-        r = first + np.int64(coarse[begin + np.int64(slot >> shift)])
-        r += np.int64((rows[r + 1, 0] & _FIELD) <= slot)  # the first step of the search is free of branches
-        while (rows[r + 1, 0] & _FIELD) <= slot:  # ends: the row behind the table starts at 2^n
-            r += 1
-        entry = rows[r, 0]
-        value = rows[r, 1]
-        x = ((entry >> _U25) & _FIELD) * (x >> n) + slot - (entry & _FIELD)
-        x, took = _refill(x, words[min(p, last)], (alone is None) | (p < size))
+        r, entry = _symbol(slot, begin, shift, coarse, entries)
+        value = firsts[r]
+        x, took = _refill(_pop(x, entry, slot, n), words[min(p, last)], (alone is None) | (p < size))
         p += took
         kind = entry >> _U50
         if kind != _U0:
@@ -271,6 +346,7 @@ def decode(words, contexts, rows, shape, coarse, bits, precision, alone, out):
             if kind == np.uint64(ESCAPE):
                 value = (value >> _U1) ^ (_U0 - (value & _U1))
         out[i] = value
+        i += _U1
         if alone is None:
             x, y1, y2, y3 = y1, y2, y3, x
     if p > size:

@@ -10,7 +10,7 @@ from .checksum import crc32c
 from .container import CODED, STORED, Header, Record, name_of
 from .errors import ChecksumError, CorruptDataError, TruncatedDataError
 from .fourier_table import FIRST_BYTE, FourierTable
-from .integers import from_integers, to_integers, wire
+from .integers import from_integers, integers_of, to_integers, wire
 from .rans import FrequencyTables
 from .tables import Table
 from .varint import read_varint, varint
@@ -104,28 +104,26 @@ def encode_chunk(
     return Record(STORED, 0, 0, number, count, part.elements.nbytes, data, data), [part.elements.tobytes()]
 
 
-def decode_chunk(header: Header, record: Record, payload, tables: FrequencyTables | None) -> np.ndarray:
-    """The elements of a chunk in native order, or the error that names it."""
+def decode_chunk(
+    header: Header, record: Record, payload, tables: FrequencyTables | None, out: np.ndarray | None = None
+) -> np.ndarray:
+    """The elements of a chunk in native order, or the error that names it; `out` is where they may be written."""
     if crc32c(payload) != record.payload:
         raise ChecksumError(f"{_place(header, record)} is damaged: its checksum does not match")
+    check_room(header, record, tables)
     dtype = header.dtype.newbyteorder("=")
-    if record.kind == STORED:
-        if record.size != record.count * dtype.itemsize:
-            raise CorruptDataError(f"{name_of(record)} stores {record.count} elements in {record.size} bytes")
-        part = np.frombuffer(payload, dtype.newbyteorder("<")).astype(dtype)
+    part = np.empty(record.count, dtype) if out is None else out
+    if record.kind == STORED or tables is None:
+        part[:] = np.frombuffer(payload, dtype.newbyteorder("<"))
     else:
-        if tables is None:
-            raise CorruptDataError(f"{name_of(record)} needs model {record.model}, which is not there")
         contexts = contexts_of(header, record.number * header.chunk, record.count)
         if contexts is not None and len(tables) != header.shape[header.axis or 0]:
             raise CorruptDataError(f"{len(tables)} tables for {header.shape[header.axis or 0]} channels")
         cut = len(payload) - record.beside * dtype.itemsize
-        if cut < 0:
-            raise CorruptDataError(f"{name_of(record)} has fewer bytes than patterns need")
-        _refuse_the_impossible(tables, record, cut)
+        integers = integers_of(part, header.mode)
         try:
-            values = rans.decode(payload[:cut], record.count, tables, contexts=contexts)
-            part = from_integers(values, payload[cut:], dtype, header.mode, header.step)
+            rans.decode_into(integers, payload[:cut], tables, contexts=contexts)
+            from_integers(integers, payload[cut:], part, header.mode, header.step)
         except CorruptDataError as error:
             raise CorruptDataError(f"{name_of(record)}: {error}") from None
     if crc32c(wire(part)) != record.data:
@@ -138,8 +136,17 @@ def _place(header: Header, record: Record) -> str:
     return f"{name_of(record)} of {header.chunks}" if header.chunks else name_of(record)
 
 
-def _refuse_the_impossible(tables: FrequencyTables, record: Record, size: int) -> None:
-    """Too few bytes for so many symbols are noticed before memory is taken for them."""
+def check_room(header: Header, record: Record, tables: FrequencyTables | None) -> None:
+    """Too few bytes for so many elements are noticed before memory is taken for them."""
+    if record.kind == STORED:
+        if record.size != record.count * header.dtype.itemsize:
+            raise CorruptDataError(f"{name_of(record)} stores {record.count} elements in {record.size} bytes")
+        return
+    if tables is None:
+        raise CorruptDataError(f"{name_of(record)} needs model {record.model}, which is not there")
+    size = record.size - record.beside * header.dtype.itemsize
+    if size < 0:
+        raise CorruptDataError(f"{name_of(record)} has fewer bytes than patterns need")
     cheapest = tables.precision - np.log2(int(tables.frequencies.max())) - _SLACK
     if record.count * cheapest > 8 * size + 64:
         raise CorruptDataError(f"{name_of(record)}: {size} bytes cannot hold {record.count} symbols")

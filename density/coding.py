@@ -8,7 +8,7 @@ import numpy as np
 
 from ._threads import resolve_workers, thread_map
 from .checksum import crc32c
-from .chunks import MOST_SYMBOLS, Part, contexts_of, decode_chunk, encode_chunk, model_payload, read_model
+from .chunks import MOST_SYMBOLS, Part, check_room, contexts_of, decode_chunk, encode_chunk, model_payload, read_model
 from .container import MODEL, MOST_CHUNK, STORED, Header, Record, header_size, parse, seal_of
 from .container_v0 import decompress_v0
 from .counting import count_values
@@ -325,16 +325,18 @@ def _read(view: memoryview, header: Header, models, chunks, low: int, high: int,
         record = models[number]
         tables[number] = read_model(record, bytes(view[record.at : record.at + record.size]))
 
-    with reporting(progress, sum(record.count for record in wanted), "value") as advance:
+    for record in wanted:
+        check_room(header, record, tables.get(record.model))
+    start = wanted[0].number * header.chunk if wanted else 0
+    flat = np.empty(sum(record.count for record in wanted), header.dtype.newbyteorder("="))
+    with reporting(progress, flat.size, "value") as advance:
 
-        def part(record: Record) -> np.ndarray:
+        def part(record: Record) -> None:
             payload = view[record.at : record.at + record.size]
-            found = decode_chunk(header, record, payload, tables.get(record.model))
+            begin = record.number * header.chunk - start
+            decode_chunk(header, record, payload, tables.get(record.model), flat[begin : begin + record.count])
             advance(record.count)
-            start = record.number * header.chunk
-            return found[max(0, low - start) : high - start]
 
-        parts = thread_map(part, wanted, workers)
-    if len(parts) == 1:
-        return parts[0]
-    return np.concatenate(parts) if parts else np.zeros(0, header.dtype.newbyteorder("="))
+        thread_map(part, wanted, workers)
+    near = flat[low - start : high - start]
+    return near if 2 * near.size > flat.size else near.copy()  # a row must not keep its chunk in memory

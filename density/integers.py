@@ -56,35 +56,51 @@ def to_integers(part: np.ndarray, mode: int, step: float) -> tuple[np.ndarray, n
     return values, wire(patterns[kinds == _RAW]).view(np.uint8), decoded
 
 
-def from_integers(values: np.ndarray, beside, dtype: np.dtype, mode: int, step: float) -> np.ndarray:
-    """The elements, of a native `dtype`; `beside` are the bytes of the patterns that went beside the integers."""
+def integers_of(part: np.ndarray, mode: int) -> np.ndarray:
+    """Where the decoder may put the integers of `part`: in its own memory where they are as wide as its elements.
+
+    Integers are decoded modulo 2^bits, so that unsigned ones and patterns need no wider room; levels need 64 bits.
+    """
+    if mode == STEPS or part.dtype.kind == "b":
+        return np.empty(part.size, np.int64)
+    return part.view(f"i{part.itemsize}")
+
+
+def from_integers(values: np.ndarray, beside, part: np.ndarray, mode: int, step: float) -> None:
+    """Fill `part`, of a native dtype, from `values` in `integers_of` it; `beside`: patterns that went beside them."""
     if mode != STEPS and len(beside):
         raise CorruptDataError("patterns beside integers that need none")
     if mode == INTEGERS:
-        return values.view(np.uint64) ^ _SIGN if dtype == np.uint64 else values.astype(dtype)
+        if part.dtype == np.uint64:
+            np.bitwise_xor(part, _SIGN, out=part)
+        elif part.dtype.kind == "b":
+            part[:] = values
+        return
     if mode == PATTERNS:
-        return _from_patterns(values, dtype)
+        _patterns_in_place(values)
+        return
     with np.errstate(all="ignore"):
-        out = (values * np.float64(step)).astype(dtype, copy=False)
+        np.multiply(values, np.float64(step), out=part, casting="unsafe")
+    if not len(beside) and (not values.size or int(values.max()) < SPECIAL):
+        return
     at = np.flatnonzero(values >= SPECIAL)
-    if not at.size and not len(beside):
-        return out
     kinds = values[at] - SPECIAL
     raw = at[kinds == _RAW]
-    if (kinds >= KINDS).any() or raw.size * dtype.itemsize != len(beside):
+    if (kinds >= KINDS).any() or raw.size * part.itemsize != len(beside):
         raise CorruptDataError(f"{len(beside)} bytes of patterns beside {raw.size} values that need one")
     for kind, value in enumerate(_SPECIAL_VALUES):
-        out[at[kinds == kind]] = value
+        part[at[kinds == kind]] = value
     if raw.size:
-        out[raw] = np.frombuffer(beside, f"<u{dtype.itemsize}").astype(f"u{dtype.itemsize}").view(dtype)
-    return out
+        part[raw] = np.frombuffer(beside, f"<u{part.itemsize}").astype(f"u{part.itemsize}").view(part.dtype)
 
 
 def from_patterns(ordered: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Floats whose patterns, ordered as unsigned integers, these are: version 0 counted from 0."""
     half = np.uint64(1 << (8 * dtype.itemsize - 1))
     with np.errstate(over="ignore"):
-        return _from_patterns((ordered - half).view(np.int64), dtype)
+        bits = (ordered - half).view(np.int64).astype(f"i{dtype.itemsize}")
+    _patterns_in_place(bits)
+    return bits.view(dtype)
 
 
 def _too_far(decoded, wide, k, step: float):
@@ -98,7 +114,7 @@ def _to_patterns(part):
     return (bits ^ ((bits >> (8 * part.itemsize - 1)) & sign)).astype(np.int64)
 
 
-def _from_patterns(values, dtype):
-    bits = values.astype(f"i{dtype.itemsize}")
+def _patterns_in_place(bits: np.ndarray) -> None:
+    """The inverse of `_to_patterns`, which is the map itself."""
     sign = bits.dtype.type(np.iinfo(bits.dtype).max)
-    return (bits ^ ((bits >> (8 * dtype.itemsize - 1)) & sign)).view(dtype)
+    bits ^= (bits >> (8 * bits.itemsize - 1)) & sign

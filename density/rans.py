@@ -110,19 +110,20 @@ class FrequencyTables:
             first_values = np.arange(count) - np.repeat(offsets[:-1], lengths)
         else:
             first_values = _vector(self.first_values, "first_values", np.int64)
-        raw_bits = np.zeros(count) if self.raw_bits is None else self.raw_bits
+        raw_bits = np.zeros(count, np.uint8) if self.raw_bits is None else self.raw_bits
         raw_bits = _vector(raw_bits, "raw_bits", np.uint8)
         if not first_values.size == raw_bits.size == count:
             sizes = f"{count} frequencies, {first_values.size} first_values and {raw_bits.size} raw_bits"
             raise ValueError(f"{sizes}: they must be equally many, one for each symbol")
 
         tables = offsets.size - 1
-        bits = min(precision, 14, max(6, int(lengths.max()).bit_length() + 2))
+        # 32 slots of the look-up a symbol: mostly one candidate, and few mispredictions
+        bits = min(precision, 14, max(6, int(lengths.max()).bit_length() + 5))
         while bits > 0 and tables << bits > _LOOKUP:
             bits -= 1
-        rows = np.empty((count + tables, 3), np.uint64)
+        rows = np.empty((3, count + tables), np.uint64)
         shape = np.empty((tables, len(kernels.SHAPE)), np.int64)
-        coarse = np.empty(tables << bits, np.int32)
+        coarse = np.empty(tables << bits, np.uint32)
         fault, table, where = kernels.prepare(
             frequencies, first_values, raw_bits, offsets, precision, bits, rows, shape, coarse
         )
@@ -214,10 +215,15 @@ def decode(data, count: int, tables: FrequencyTables, *, contexts=None, dtype: A
     StreamError : truncated, trailing bytes, wrong final state, or a content that no encoder writes.
     """
     out = np.empty(_integer(count, "count", 0, None), _integer_type(dtype))
+    decode_into(out, data, tables, contexts=contexts)
+    return out
+
+
+def decode_into(out: np.ndarray, data, tables: FrequencyTables, *, contexts=None) -> None:
+    """Fill `out`, a contiguous vector of any integer type, with the values of one stream; see `decode`."""
     status = _decode(data, tables, _contexts(contexts, out.size, tables), out)
     if status is not StreamStatus.OK:
         raise StreamError(status)
-    return out
 
 
 def encode_chunks(
@@ -338,9 +344,12 @@ def _decode(data, tables: FrequencyTables, contexts: np.ndarray, out: np.ndarray
         return StreamStatus.TRUNCATED
     words = np.frombuffer(data, "<u4").astype(np.uint32)  # aligned, and of one type for the kernel
     alone = True if out.size < _ALONE else None
+    found = out if alone is None else np.empty(out.size, np.int64)  # one kernel for all short streams
     status = kernels.decode(
-        words, contexts, tables.rows, tables.shape, tables.coarse, tables.bits, tables.precision, alone, out
+        words, contexts, tables.rows, tables.shape, tables.coarse, tables.bits, tables.precision, alone, found
     )
+    if alone is not None:
+        out[:] = found
     return _STATUS[status]
 
 
@@ -387,7 +396,8 @@ def _vector(values, name: str, dtype) -> np.ndarray:
         raise TypeError(f"{name} holds {given.dtype} or non-finite values; expected integers")
     info = np.iinfo(dtype)
     fractional = given.dtype.kind == "f" and bool((given != np.floor(given)).any())
-    if given.min() < info.min or given.max() > info.max or fractional:
+    # int() first: as a float, 2^63 - 1 is 2^63
+    if int(given.min()) < info.min or int(given.max()) > info.max or fractional:
         raise ValueError(f"{name} has values that are not integers in {info.min}..{info.max}")
     return np.array(given, dtype=dtype)
 

@@ -57,11 +57,11 @@ class Table:
         values = [a for a, _ in reversed(down)] + first + [a for a, _ in up] + [SPECIAL + s for s in self.specials]
         bits = [b + self.shift for _, b in reversed(down)] + raw + [b + self.shift for _, b in up]
         bits += [0] * len(self.specials) + [ESCAPE]
-        if values and not (values[0] >= _LOWEST and values[-1] <= _HIGHEST):
+        if values and not (min(values) >= _LOWEST and max(values) <= _HIGHEST):
             raise ValueError("symbols beyond 64 bits")
         squares = np.square(self.roots)
         frequencies = integer_frequencies(squares if squares.any() else squares + 1)
-        return FrequencyTables(frequencies[order], np.array([*values, 0]), np.array(bits))
+        return FrequencyTables(frequencies[order], np.array([*values, 0], np.int64), np.array(bits))
 
     def _edges(self):
         """First cell and log2 of the cells of each bucket, below and above, the nearest first."""

@@ -23,6 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from warnings import catch_warnings, simplefilter
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -110,7 +111,8 @@ def seeds() -> list[bytes]:
 
 def mutate(executions: int, seed: int = SEED) -> dict[str, int]:
     """`executions` mutants; returns how many ended how."""
-    with recorded_checksums():
+    with recorded_checksums(), catch_warnings():
+        simplefilter("error")
         mutant, found = Mutator(seeds(), seed), Counter[str]()
         for done in range(executions):
             data = mutant()
