@@ -77,7 +77,9 @@ class Ranks:
 
     def all(self, x: Tensor, doing: str) -> list[Tensor]:
         """`x` of every rank, in order; equal shapes."""
-        x = x.detach().contiguous()
+        x = x.detach().resolve_conj().contiguous()
+        if x.is_complex():
+            return [torch.view_as_complex(y) for y in self.all(torch.view_as_real(x), doing)]
         gathered = [x if r == self.rank else torch.empty_like(x) for r in range(self.size)]
         others = [r for r in range(self.size) if r != self.rank]
         self.messages([(r, x) for r in others], [(r, gathered[r]) for r in others], doing)

@@ -21,6 +21,17 @@ from seqsolve.attention import online_softmax
 from seqsolve.scan import affine_scan
 
 LENGTHS = {1: [11], 2: [4, 7], 4: [3, 0, 5, 3]}
+SCANS = {  # name: structure, A, b, h0 of `problem`
+    "diag": ("diag", "A", "b", "h0"),
+    "dense": ("dense", "dense", "b", "h0"),
+    "scalar": ("scalar", "scalar", "b", "h0"),
+    "complex": ("complex", "complex", "z", "z0"),
+    "turning": ("diag", "complex", "b", "h0"),
+    "pairs": ("complex", "turn", "pairs", "start"),
+    "block": ("block", "block", "wide", "wide0"),
+    "constant": ("constant", "constant", "b", "h0"),
+    "modes": ("constant", "modes", "z", "z0"),
+}
 RINGS = {"plain": {}, "window": {"window": 4}, "alibi": {"alibi": True}}
 
 
@@ -41,8 +52,25 @@ def problem():
         "k": draw(2, 2, 11, 4),
         "v": draw(2, 2, 11, 5),
         "cotangent": draw(11, 2, 3),
+        "complex": 0.4 * torch.complex(draw(11, 2, 3), draw(11, 2, 3)),
+        "z": torch.complex(draw(11, 2, 3), draw(11, 2, 3)),
+        "z0": torch.complex(draw(2, 3), draw(2, 3)),
+        "turn": 0.4 * draw(11, 3, 2),
+        "pairs": draw(11, 3, 2),
+        "start": draw(3, 2),
+        "block": 0.4 * draw(11, 2, 3, 2, 2),
+        "wide": draw(11, 2, 6),
+        "wide0": draw(2, 6),
+        "constant": 0.4 * draw(3, 3),
+        "modes": 0.4 * torch.complex(draw(3, 3), draw(3, 3)),
         "do": draw(2, 4, 11, 5),
     }
+
+
+def weighted(h, first, last):
+    """A real number that depends on every part of the states first..last-1."""
+    weights = torch.cos(torch.arange(first, last, dtype=torch.float64)).reshape(-1, *[1] * (h.ndim - 1))
+    return ((h * h.conj()).real * weights).sum() + (h.sum(-1) * (1 - 2j)).real.sum()
 
 
 def recurrences():
@@ -70,12 +98,13 @@ def agree(rank, world, folder):
     whole, lengths = problem(), LENGTHS[world]
     first, last = sum(lengths[:rank]), sum(lengths[: rank + 1])
     out = {}
-    for structure, name in (("diag", "A"), ("dense", "dense"), ("scalar", "scalar")):
-        A, b = (whole[x][first:last].clone().requires_grad_() for x in (name, "b"))
-        h0 = whole["h0"].clone().requires_grad_()
+    for name, (structure, *keys) in SCANS.items():
+        A, b, h0 = (whole[key] for key in keys)
+        A = (A if structure == "constant" else A[first:last]).clone().requires_grad_()
+        b, h0 = b[first:last].clone().requires_grad_(), h0.clone().requires_grad_()
         h = distributed.affine_scan(A, b, h0, structure=structure)
-        (h * whole["cotangent"][first:last]).sum().backward()
-        out |= {f"{structure}.h": h, f"{structure}.A": A.grad, f"{structure}.b": b.grad, f"{structure}.h0": h0.grad}
+        weighted(h, first, last).backward()
+        out |= {f"{name}.h": h, f"{name}.A": A.grad, f"{name}.b": b.grad, f"{name}.h0": h0.grad}
     for name, options in RINGS.items():
         q, k, v = (whole[x][:, :, first:last].clone().requires_grad_() for x in "qkv")
         o, state = distributed.ring_attention(q, k, v, **options)
@@ -156,8 +185,10 @@ def one_rank(job, rank, world, folder):
 
 def main(folder, jobs):
     torch.set_num_threads(1)
-    for structure, A in (("diag", torch.ones(2, 1)), ("dense", torch.ones(2, 1, 1))):  # compiled before the forks
-        affine_scan(A.double(), torch.ones(2, 1).double(), structure=structure, workers=1)
+    whole = problem()
+    for structure, *keys in SCANS.values():  # compiled before the forks
+        A, b, h0 = (whole[key] for key in keys)
+        affine_scan(A, b, h0, structure=structure, workers=1)
     for _, step, _, x0, inputs, method in recurrences():
         solve(step, x0, inputs.clone().requires_grad_(), method=method).states[:5].sum().backward()
     for job, world in zip(jobs[::2], map(int, jobs[1::2])):

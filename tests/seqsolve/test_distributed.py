@@ -14,7 +14,7 @@ from seqsolve import distributed, solve
 from seqsolve.attention import SoftmaxState, causal, online_softmax
 from seqsolve.scan import affine_scan
 from tests.conftest import ROOT
-from tests.seqsolve.ranks import LENGTHS, RINGS, problem, recurrences
+from tests.seqsolve.ranks import LENGTHS, RINGS, SCANS, problem, recurrences, weighted
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
 
@@ -39,11 +39,11 @@ def said(folder, world):
 
 def expected():
     whole, out = problem(), {}
-    for structure, name in (("diag", "A"), ("dense", "dense"), ("scalar", "scalar")):
-        A, b, h0 = (whole[x].clone().requires_grad_() for x in (name, "b", "h0"))
+    for name, (structure, *keys) in SCANS.items():
+        A, b, h0 = (whole[key].clone().requires_grad_() for key in keys)
         h = affine_scan(A, b, h0, structure=structure)
-        (h * whole["cotangent"]).sum().backward()
-        out |= {f"{structure}.h": h, f"{structure}.A": A.grad, f"{structure}.b": b.grad, f"{structure}.h0": h0.grad}
+        weighted(h, 0, 11).backward()
+        out |= {f"{name}.h": h, f"{name}.A": A.grad, f"{name}.b": b.grad, f"{name}.h0": h0.grad}
     for name, options in RINGS.items():
         q, k, v = (whole[x].clone().requires_grad_() for x in "qkv")
         o, state = causal(q, k, v, **options)
@@ -77,10 +77,10 @@ def test_many_processes_give_the_numbers_of_one(ran, world):
         if name == "merged":
             assert all(np.array_equal(part, parts[0]) for part in parts)
             joined = parts[0]
-        elif name.endswith((".h0", ".start")) or ".p" in name:
+        elif name.endswith((".h0", ".start")) or ".p" in name or name in ("constant.A", "modes.A"):
             joined = sum(parts)
         else:
-            axis = 0 if name.split(".")[0] in ("diag", "dense", "scalar") or name.startswith("solve") else 2
+            axis = 0 if name.split(".")[0] in SCANS or name.startswith("solve") else 2
             assert [part.shape[axis] for part in parts] == LENGTHS[world]
             joined = np.concatenate(parts, axis)
         np.testing.assert_allclose(joined, whole, rtol=0, atol=1e-12, err_msg=name)
@@ -124,10 +124,19 @@ def test_misuse_is_answered_with_a_sentence():
     x = torch.ones(2, 1)
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     try:
-        with pytest.raises(ValueError, match=r"structure='lower' is unknown; pass one of scalar, diag, dense"):
+        with pytest.raises(ValueError, match=r"structure='lower' is unknown; pass one of scalar, diag, complex, block"):
             distributed.affine_scan(x, x, structure="lower")
         with pytest.raises(ValueError, match=r"A \(3, 1\) and b \(2, 1\) do not fit 'diag'"):
             distributed.affine_scan(torch.ones(3, 1), x)
+        with pytest.raises(ValueError, match=r"A \(2, 3, 3\) and b \(2, 1\) do not fit 'block'; expected \(2, 1, 3\)"):
+            distributed.affine_scan(torch.ones(2, 3, 3), x, structure="block")
+        with pytest.raises(ValueError, match=r"A \(2, 1\) and b \(2, 1\) do not fit 'constant'; expected \(1, 1\)"):
+            distributed.affine_scan(x, x, structure="constant")
+        with pytest.raises(ValueError, match=r"are real; structure='complex' then takes pairs"):
+            distributed.affine_scan(x, x, structure="complex")
+        huge = torch.diag(torch.tensor([1e30, 0.5]))  # a mode that would overflow, and stays at zero
+        silent = distributed.affine_scan(huge, torch.tensor([[0.0, 1.0]] * 9), structure="constant")
+        assert bool(torch.isfinite(silent).all())
         with pytest.raises(ValueError, match=r"timeout=0 is not a positive number of seconds"):
             distributed.affine_scan(x, x, timeout=0)
         with pytest.raises(TypeError, match=r"time along their first axis"):
