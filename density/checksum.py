@@ -7,6 +7,7 @@ import numpy as np
 
 from . import _checksum_kernels as kernels
 from ._threads import resolve_workers, thread_map
+from .errors import TruncatedDataError
 
 _PARALLEL = 2**22  # bytes from which a second thread pays
 
@@ -72,6 +73,24 @@ def combine_crc32c(first: int, second: int, length: int) -> int:
         raise ValueError(f"length={length} is negative; expected the number of bytes of the second piece")
     first, second = _checked(first, "first"), _checked(second, "second")
     return int(kernels.shifted(np.uint32(first), np.uint64(length))) ^ second
+
+
+def checksum_of(values: np.ndarray) -> int:
+    """CRC-32C of integers as 64 bits each, little-endian."""
+    return crc32c(np.ascontiguousarray(values, dtype="<i8"))
+
+
+def seal(stream: bytes, values: np.ndarray) -> bytes:
+    """A stream, and behind it the checksum of the integers that it stands for."""
+    return stream + checksum_of(values).to_bytes(4, "little")
+
+
+def unsealed(data) -> tuple[bytes, int]:
+    """Stream and checksum of what `seal` gave; what is too short has lost its end."""
+    data = bytes(data)
+    if len(data) < 4:
+        raise TruncatedDataError(f"{len(data)} bytes are too few even for the checksum of a string")
+    return data[:-4], int.from_bytes(data[-4:], "little")
 
 
 def _checked(value, name: str) -> int:

@@ -1,8 +1,10 @@
 """Arrays to bytes and back, exactly, at the size of their entropy."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from operator import index as as_integer
+from os import PathLike, fspath
 
 import numpy as np
 
@@ -39,7 +41,8 @@ def compress(
 
     Parameters
     ----------
-    x : array of any shape: integers or bool of any width, or float16, float32, float64.
+    x : array of any shape: integers or bool of any width, or float16, float32, float64; or a torch tensor of one of
+        these on any device, which gives the same bytes.
     step : for floats, the distance of the levels ``step * k``; decoded values lie within step / 2. NaN, the infinities
         and -0.0 come back as they were; a value that no level represents that well is stored exactly.
     lossless : for floats, keep every bit instead.
@@ -74,7 +77,7 @@ def compress(
     >>> bool(np.abs(ds.decompress(blob) - x).max() <= 0.005), x.nbytes // len(blob)
     (True, 7)
     """
-    x = np.asarray(x)
+    x = as_array(x)
     mode, step = mode_of(x.dtype, step, lossless)
     check_model(model, mode)
     chunk, workers = checked_chunk(chunk), resolve_workers(workers)
@@ -146,7 +149,7 @@ def decompress(
     >>> ds.decompress(blob, slice(1, 3))
     array([1, 4])
     """
-    view = memoryview(blob).cast("B")
+    view = buffer_of(blob)
     workers = resolve_workers(workers)
     limit = max(_DEFAULT_LIMIT, 1024 * len(view)) if max_bytes is None else int(max_bytes)
     if len(view) < 5 or view[4] == 0:
@@ -167,6 +170,34 @@ def decompress(
     near = shaped(flat, header, (high - low, *header.shape[1:]))
     picked = near[[row - low for row in rows]] if rows.step < 0 else near[:: rows.step]
     return picked[rest]
+
+
+def as_array(x) -> np.ndarray:
+    """What numpy makes of an array or of a torch tensor, whose gradient and device do not matter here."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(x, torch.Tensor):
+        x = x.detach().cpu().resolve_conj().resolve_neg()
+        if x.dtype == torch.bfloat16:
+            raise TypeError("x is bfloat16, which numpy does not have; pass x.float() with a step")
+        return x.numpy()
+    return np.asarray(x)
+
+
+def buffer_of(blob) -> memoryview:
+    """The bytes of a container wherever they are, or the sentence that says what to pass."""
+    try:
+        return memoryview(blob).cast("B")
+    except TypeError as error:
+        what = type(blob).__name__
+        if isinstance(blob, str | PathLike):
+            advice = f"a {what} {str(fspath(blob))[:60]!r}; pass the bytes of the file, pathlib.Path(path).read_bytes()"
+        elif hasattr(blob, "read"):
+            advice = f"an open file ({what}); pass file.read(), or CompressedReader(file) to read it chunk by chunk"
+        elif isinstance(blob, memoryview | np.ndarray):
+            advice = f"a {what} that is not contiguous; pass bytes(blob)"
+        else:
+            advice = f"a {what}; expected bytes, or a buffer of them such as an mmap"
+        raise TypeError(f"blob is {advice}") from error
 
 
 def split_index(index, shape) -> tuple[slice, tuple]:

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from .bin_mass import autocorrelation, bin_bits
+from .checksum import checksum_of, seal, unsealed
 from .conditional import FrozenHead, decode_each, encode_each, freeze_head
+from .errors import ChecksumError
 from .frozen import FrozenDensity, freeze_density
 from .quantisers import MODES, checked_sharpness, quantise
 from .rans import FrequencyTables, decode, encode
@@ -250,7 +252,7 @@ class FourierEntropyModel(nn.Module):
 
     @torch.no_grad()
     def compress(self, y: Tensor, features: Tensor | None = None) -> list[bytes]:
-        """One string for each item of the batch; it does not depend on the rest of the batch.
+        """One string for each item of the batch; it does not depend on the rest of the batch and ends with a checksum.
 
         Freezes the model if it is not frozen. The strings are as long as ``model.eval()(y)[1].sum()`` says, within
         0.1 % and 32 bytes each.
@@ -272,9 +274,10 @@ class FourierEntropyModel(nn.Module):
                 raise ValueError(f"y reaches {v.abs().max():.3g} steps from the location; fewer than 2^52 can be coded")
             symbols = _array(v.to(torch.int64)).ravel()
             if isinstance(densities, FrozenDensity):
-                strings.append(encode_each(symbols, densities))
+                stream = encode_each(symbols, densities)
             else:
-                strings.append(encode(symbols, densities, contexts=self._channel_of(item.shape[1])))
+                stream = encode(symbols, densities, contexts=self._channel_of(item.shape[1]))
+            strings.append(seal(stream, symbols))
         return strings
 
     @torch.no_grad()
@@ -301,10 +304,13 @@ class FourierEntropyModel(nn.Module):
         y_hat = torch.empty(len(strings), self.channels, length, dtype=kind.dtype)
         for n, (string, given) in enumerate(zip(strings, self._items(features, y_hat))):
             location, step, densities = self._coder(given)
+            stream, check = unsealed(string)
             if isinstance(densities, FrozenDensity):
-                symbols = decode_each(string, densities)
+                symbols = decode_each(stream, densities)
             else:
-                symbols = decode(string, self.channels * length, densities, contexts=self._channel_of(length))
+                symbols = decode(stream, self.channels * length, densities, contexts=self._channel_of(length))
+            if checksum_of(symbols) != check:
+                raise ChecksumError(f"strings[{n}] decodes to other latents than were encoded: bytes or model changed")
             v = torch.from_numpy(symbols).reshape(self.channels, length).double()
             y_hat[n] = (location + step * v).to(kind.dtype)
         return y_hat.reshape(len(strings), self.channels, *size).to(kind.device)

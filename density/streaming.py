@@ -2,13 +2,14 @@
 
 import numpy as np
 
+from ._threads import resolve_workers, thread_map
 from .checksum import crc32c
 from .chunks import Part, encode_chunk, model_payload
 from .coding import CHUNK, checked_chunk, mode_of
-from .container import CODED, HEAD_SIZE, MODEL, Header, Record, end_record, seal_of
+from .container import HEAD_SIZE, MODEL, Header, Record, end_record, seal_of
 from .counting import count_values
 from .rans import FrequencyTables
-from .tables import choose, cost
+from .tables import Table, choose, cost
 
 _MOST_MODELS = 1 << 16
 
@@ -26,6 +27,8 @@ class CompressedWriter:
     dtype : of the elements.
     step, lossless, chunk : as for `compress`.
     row : shape of what one index of the first axis holds; () for a vector.
+    workers : threads over the chunks that one call of `write` completes, None for all cores; the bytes do not depend
+        on it. No chunk waits for others.
 
     Raises
     ------
@@ -42,14 +45,24 @@ class CompressedWriter:
     (8, 3)
     """
 
-    def __init__(self, file, dtype, step=None, *, lossless: bool = False, row=(), chunk: int = CHUNK) -> None:
+    def __init__(
+        self,
+        file,
+        dtype,
+        step=None,
+        *,
+        lossless: bool = False,
+        row=(),
+        chunk: int = CHUNK,
+        workers: int | None = 1,
+    ) -> None:
         dtype = np.dtype(dtype)
         mode, step = mode_of(dtype, step, lossless)
         row = tuple(int(extent) for extent in row)
         if any(extent < 1 for extent in row):
             raise ValueError(f"row={row} holds no elements; pass extents >= 1")
         self._header = Header(mode, dtype, (0, *row), step, checked_chunk(chunk), streamed=True)
-        self._file = file
+        self._file, self._workers = file, resolve_workers(workers)
         self._waiting: list[np.ndarray] = []
         self._held = self._elements = self._chunks = self._models = self._written = 0
         self._tables: FrequencyTables | None = None
@@ -73,8 +86,8 @@ class CompressedWriter:
             flat = np.concatenate(self._waiting)
             whole = len(flat) - len(flat) % self._header.chunk
             self._waiting, self._held = [flat[whole:].copy()], len(flat) - whole
-            for at in range(0, whole, self._header.chunk):
-                self._put_chunk(flat[at : at + self._header.chunk])
+            chunk = self._header.chunk
+            self._put_chunks([flat[at : at + chunk] for at in range(0, whole, chunk)])
 
     def close(self) -> None:
         """Write what is left and the end of the stream."""
@@ -82,7 +95,7 @@ class CompressedWriter:
             return
         self._check_open()
         if self._held:
-            self._put_chunk(np.concatenate(self._waiting))
+            self._put_chunks([np.concatenate(self._waiting)])
         row = 1
         for extent in self._header.shape[1:]:
             row *= extent
@@ -102,27 +115,42 @@ class CompressedWriter:
         if self._state != "open":
             raise ValueError(f"the writer is {self._state}; begin a new file")
 
-    def _put_chunk(self, elements: np.ndarray) -> None:
-        header = self._header
-        part = Part.of(elements, header.mode, header.step)
-        values, counts, special = count_values([part.values], header.mode, 1)
+    def _put_chunks(self, chunks: list[np.ndarray]) -> None:
+        """Count and code by several threads, decide about tables and write in order, so many chunks at a time."""
+        for at in range(0, len(chunks), self._workers):
+            some = chunks[at : at + self._workers]
+            counted = thread_map(self._counted, some, self._workers)
+            jobs = [self._job(*found) for found in counted]
+            coded = thread_map(lambda job: encode_chunk(*job), [job for job, _ in jobs], self._workers)
+            for (record, pieces), (_, model) in zip(coded, jobs):
+                if model:
+                    self._put(model)
+                self._put(record.to_bytes(self._seal) + b"".join(pieces))
+                self._elements += record.count
+                flush = getattr(self._file, "flush", None)
+                if flush is not None:
+                    self._guard(flush)
+
+    def _counted(self, elements: np.ndarray):
+        """A chunk as integers, its own table, and how often each value occurs."""
+        part = Part.of(elements, self._header.mode, self._header.step)
+        values, counts, special = count_values([part.values], self._header.mode, 1)
         table = choose(values, counts, special)
+        return part, table, values, counts
+
+    def _job(self, part: Part, table: Table, values, counts):
+        """What `encode_chunk` needs, and the bytes of a model to be written before it."""
         fresh, payload = table.tables, model_payload([table])
-        if self._models == 0 or (self._models < _MOST_MODELS and self._dearer(fresh, payload, part, values, counts)):
-            record, pieces = encode_chunk(part, fresh, None, self._chunks, self._models)
-            if record.kind == CODED:
-                model = Record(MODEL, 0, 0, self._models, 1, len(payload), crc32c(payload), 0)
-                self._put(model.to_bytes(self._seal) + payload)
-                self._tables = fresh
-                self._models += 1
-        else:
-            record, pieces = encode_chunk(part, self._tables, None, self._chunks, self._models - 1)
-        self._put(record.to_bytes(self._seal) + b"".join(pieces))
+        number, model = self._chunks, b""
         self._chunks += 1
-        self._elements += elements.size
-        flush = getattr(self._file, "flush", None)
-        if flush is not None:
-            self._guard(flush)
+        if self._models == 0 or (self._models < _MOST_MODELS and self._dearer(fresh, payload, part, values, counts)):
+            if cost(fresh, values, counts) / 8 + part.beside.size >= part.elements.nbytes:  # noise, which is stored
+                return (part, None, None, number, 0), b""
+            head = Record(MODEL, 0, 0, self._models, 1, len(payload), crc32c(payload), 0)
+            model = head.to_bytes(self._seal) + payload
+            self._tables = fresh
+            self._models += 1
+        return (part, self._tables, None, number, self._models - 1), model
 
     def _dearer(self, fresh, payload: bytes, part: Part, values, counts) -> bool:
         """Whether the last table costs more than a new one with its own bytes."""

@@ -1,7 +1,6 @@
 """Named arrays, such as the weights of a network, in one piece: a container for each, and a checked list of them."""
 
 import struct
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .checksum import crc32c
-from .coding import CHUNK, compress, decompress
+from .coding import CHUNK, as_array, buffer_of, compress, decompress
 from .container import STORED, parse
 from .errors import ChecksumError, CorruptDataError, NotOurDataError, TruncatedDataError, UnknownVersionError
 from .varint import read_varint, varint
@@ -120,7 +119,7 @@ def decompress_tensors(
     """
     if kind not in ("numpy", "torch"):
         raise ValueError(f"kind={kind!r} is not known; pass 'numpy' or 'torch'")
-    view = memoryview(blob).cast("B")
+    view = buffer_of(blob)
     places = _places(view)
     found: dict[str, Any] = {}
     for name in places if names is None else names:
@@ -159,7 +158,7 @@ def tensor_reports(blob) -> tuple[TensorReport, ...]:
     ...     print(r.name, r.dtype, r.shape, r.nbytes, r.size < 200, r.stored)
     ones |i1 (99, 99) 9801 True False
     """
-    view = memoryview(blob).cast("B")
+    view = buffer_of(blob)
     reports = []
     for name, (begin, end) in _places(view).items():
         try:
@@ -202,13 +201,10 @@ def _places(view: memoryview) -> dict[str, tuple[int, int]]:
 
 
 def _array(name: str, tensor) -> np.ndarray:
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(tensor, torch.Tensor):
-        tensor = tensor.detach().cpu()
-        if tensor.dtype == torch.bfloat16:
-            raise TypeError(f"tensor {name!r} is bfloat16, which numpy does not have; pass tensor.float() with a step")
-        tensor = tensor.numpy()
-    return np.asarray(tensor)
+    try:
+        return as_array(tensor)
+    except TypeError as error:
+        raise TypeError(f"tensor {name!r} {str(error).removeprefix('x ')}") from None
 
 
 def _step(name: str, x: np.ndarray, step: Any) -> float | None:

@@ -1,5 +1,8 @@
 """What goes in comes out, or a clean error does."""
 
+import io
+from pathlib import Path
+
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
@@ -142,13 +145,27 @@ def test_scalars_and_empty_and_strided_arrays(rng):
         assert identical(ds.decompress(ds.compress(a)), a)
 
 
-def test_workers_and_chunks_change_no_value(rng):
-    x = rng.normal(size=10_000)
-    first = ds.compress(x, step=0.1, chunk=999, workers=1)
-    for workers in (2, 3, None):
-        assert ds.compress(x, step=0.1, chunk=999, workers=workers) == first
-        assert identical(ds.decompress(first, workers=workers), ds.decompress(first, workers=1))
-    assert identical(ds.decompress(ds.compress(x, step=0.1)), ds.decompress(first))
+@pytest.mark.parametrize("kind", ["levels", "bits", "integers", "channels"])
+def test_bytes_and_values_depend_neither_on_workers_nor_on_the_kind_of_array(rng, kind):
+    torch = pytest.importorskip("torch")
+    x = rng.normal(size=(5, 2000)).astype(np.float32)
+    x[0, :4] = np.nan, -0.0, np.inf, 1e30
+    options = {"levels": {"step": 0.1}, "bits": {"lossless": True}, "integers": {}, "channels": {"axis": 0}}[kind]
+    if kind in ("integers", "channels"):
+        x = rng.poisson(4, (5, 2000)).astype(np.int16)
+    tensor = torch.from_numpy(x)
+    if kind == "levels":
+        tensor.requires_grad_()  # a parameter of a network
+    first = ds.compress(x, chunk=999, workers=1, **options)
+    values = ds.decompress(first, workers=1)
+    for workers in (1, 2, 8, None):
+        assert ds.compress(x, chunk=999, workers=workers, **options) == first
+        assert ds.compress(tensor, chunk=999, workers=workers, **options) == first
+        assert identical(ds.decompress(first, workers=workers), values)
+    assert ds.compress(tensor.T, chunk=999, **options | ({"axis": 1} if "axis" in options else {})) == ds.compress(
+        np.ascontiguousarray(x.T), chunk=999, **options | ({"axis": 1} if "axis" in options else {})
+    )
+    assert identical(ds.decompress(ds.compress(x, **options)), values)
 
 
 def test_input_of_either_memory_order_gives_its_own_bytes_each_time(rng):
@@ -211,6 +228,12 @@ MISUSE = [
     (lambda: ds.compress([1], model="normal"), TypeError, "model must be a FourierDensity, not a str"),
     (lambda: ds.compress([1], chunk=0), ValueError, "pass 1 <= chunk <= 2"),
     (lambda: ds.compress([1], workers=0), ValueError, "asks for no thread"),
+    (lambda: ds.decompress("a.tdnz"), TypeError, r"blob is a str 'a.tdnz'; pass the bytes of the file, pathlib"),
+    (lambda: ds.decompress(Path("a.tdnz")), TypeError, r"'a.tdnz'; pass the bytes of the file, pathlib"),
+    (lambda: ds.decompress(io.BytesIO()), TypeError, r"an open file \(BytesIO\); pass file.read\(\), or Compressed"),
+    (lambda: ds.decompress(None), TypeError, "blob is a NoneType; expected bytes, or a buffer of them such as an mmap"),
+    (lambda: ds.decompress(np.zeros((9, 9), np.uint8)[:, ::2]), TypeError, "a ndarray that is not contiguous; pass b"),
+    (lambda: ds.decompress_tensors("a"), TypeError, "blob is a str 'a'; pass the bytes"),
 ]
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from density.entropy_model import FourierEntropyModel
-from density.errors import CorruptDataError
+from density.errors import ChecksumError, CorruptDataError
 
 CHANNELS = 5
 
@@ -242,6 +242,16 @@ def test_damaged_strings_are_refused(model, y, damage):
         string = bytes([string[0], string[1] ^ 16, *string[2:]])
     with pytest.raises(CorruptDataError):
         model.decompress([string], size)
+
+
+def test_symbols_that_were_not_encoded_are_noticed_by_their_checksum(model, y):
+    """The stream of other latents is whole; only the checksum behind it tells."""
+    strings, others = model.compress(y[:1]), model.compress(y[1:2])
+    mixed = others[0][:-4] + strings[0][-4:]
+    with pytest.raises(ChecksumError, match=r"strings\[0\] decodes to other latents than were encoded"):
+        model.decompress([mixed], (6, 7))
+    with pytest.raises(CorruptDataError, match="3 bytes are too few even for the checksum"):
+        model.decompress([b"abc"], (6, 7))
 
 
 def test_the_strings_of_another_model_are_refused(model, y):

@@ -45,6 +45,21 @@ def test_floats_and_changing_sources(rng):
     assert len(data) < 1.02 * len(ds.compress(x, step=0.1, chunk=1000))  # it adapts to the change
 
 
+@pytest.mark.parametrize("workers", [2, 8, None])
+def test_the_bytes_of_a_stream_do_not_depend_on_workers(rng, workers):
+    parts = [
+        rng.poisson(3, 3000),
+        rng.integers(-(2**63), 2**63 - 1, 2000),
+        rng.poisson(40, 4500),
+        rng.poisson(41, 1700),
+    ]
+    x = np.concatenate(parts)
+    first = streamed(x, pieces=2, chunk=500)
+    assert streamed(x, pieces=2, chunk=500, workers=workers) == first
+    assert streamed(x, pieces=11, chunk=500, workers=workers) == first
+    assert np.array_equal(ds.decompress(first, workers=workers), x)
+
+
 class ShortWrites(io.BytesIO):
     """Takes at most seven bytes at a time, as a pipe or a raw file may."""
 
