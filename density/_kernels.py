@@ -1,5 +1,7 @@
 """Compiled kernels of density; they see contiguous arrays and integers only. Imported on first need, not before."""
 
+import math
+
 import numpy as np
 
 from ._jit import kernel
@@ -8,6 +10,13 @@ from ._jit import kernel
 _MAGNITUDE = np.int64(0x7FFFFFFFFFFFFFFF)
 _EXPONENT = np.int64(0x7FF0000000000000)
 _HASH = np.uint64(0x9E3779B97F4A7C15)
+
+_LANES = 128
+_INVERSE_PI = 1.0 / math.pi
+_PI_HIGH, _PI_LOW = float.fromhex("0x1.921fb5444p+1"), float.fromhex("0x1.68c234c4c6629p-38")  # 35 bits, and the rest
+_SIN = tuple((-1) ** n / math.factorial(2 * n + 1) for n in range(10, -1, -1))  # to 3e-17 up to pi / 2
+_COS = tuple((-1) ** n / math.factorial(2 * n) for n in range(11, -1, -1))
+_0, _1, _2, _3, _4, _5, _6 = (np.uint64(k) for k in range(7))  # a signed index would ask whether it counts from behind
 
 
 @kernel
@@ -40,51 +49,83 @@ def count_cells(bits, shift, page_bits, keys, slots, counts, overflow):
     return spilled
 
 
-@kernel
-def horner(theta, real, imag, out_real, out_imag):
-    """``sum_k (real_k + i imag_k) exp(i k theta)`` by Horner's rule, eight angles at a time to fill the pipeline.
+@kernel(fastmath={"contract"}, forceinline=True)
+def _polynomial(coefficients, x):
+    total = coefficients[0]
+    for n in range(1, len(coefficients)):
+        total = total * x + coefficients[n]
+    return total
 
-    Floor: 8 flops a coefficient and angle.
+
+@kernel(fastmath={"contract"})
+def horner(theta, real, imag, out_real, out_imag):
+    """``A = sum_k (real_k + i imag_k) exp(i k theta)`` by Horner's rule, `_LANES` angles side by side.
+
+    The loops over the lanes have no branches and a length that is known, so they become vector instructions; cosine and
+    sine are Taylor polynomials for the same reason. Two coefficients a turn halve the traffic with the cache.
+    |error| <= 8 (K + 1) 2^-53 sum_k |a_k| for |theta| <= 2 pi: rounding of each step, and 2^-52 in cosine and sine
+    carried K times.
+    Floor: 8 flops a coefficient and angle, 0.2 ns with four lanes and two units of multiply-add at 2.6 GHz.
     """
     K = len(real) - 1
-    n = len(theta)
-    c, s = np.empty(8), np.empty(8)
-    x, y = np.empty(8), np.empty(8)
-    for start in range(0, n, 8):
-        width = min(8, n - start)
-        for j in range(8):
-            angle = theta[start + min(j, width - 1)]
-            c[j], s[j] = np.cos(angle), np.sin(angle)
+    c, s = np.empty(_LANES), np.empty(_LANES)
+    x, y = np.empty(_LANES), np.empty(_LANES)
+    for start in range(0, len(theta), _LANES):
+        width = min(_LANES, len(theta) - start)
+        for j in range(width):
+            x[j] = theta[start + j]
+        for j in range(width, _LANES):
+            x[j] = 0.0
+        for j in range(_LANES):
+            turns = np.rint(x[j] * _INVERSE_PI)
+            angle = (x[j] - turns * _PI_HIGH) - turns * _PI_LOW  # in [-pi / 2, pi / 2]
+            square = angle * angle
+            sign = 1.0 - 2.0 * (turns - 2.0 * np.floor(0.5 * turns))
+            c[j] = sign * _polynomial(_COS, square)
+            s[j] = sign * (angle * _polynomial(_SIN, square))
+        for j in range(_LANES):
             x[j], y[j] = real[K], imag[K]
-        for k in range(K - 1, -1, -1):
-            for j in range(8):
-                t = x[j] * c[j] - y[j] * s[j] + real[k]
-                y[j] = x[j] * s[j] + y[j] * c[j] + imag[k]
-                x[j] = t
+        for k in range(K - 1, 0, -2):
+            a, b, above, beside = real[k - 1], imag[k - 1], real[k], imag[k]
+            for j in range(_LANES):
+                u = x[j] * c[j] - y[j] * s[j] + above
+                v = x[j] * s[j] + y[j] * c[j] + beside
+                x[j] = u * c[j] - v * s[j] + a
+                y[j] = u * s[j] + v * c[j] + b
+        if K % 2:
+            a, b = real[0], imag[0]
+            for j in range(_LANES):
+                u = x[j] * c[j] - y[j] * s[j] + a
+                y[j] = x[j] * s[j] + y[j] * c[j] + b
+                x[j] = u
         for j in range(width):
             out_real[start + j] = x[j]
             out_imag[start + j] = y[j]
 
 
-@kernel
-def look_up(x, lo, per_unit, first, scale, coefficients, exponentiate, out):
-    """Piecewise polynomials of degree 5 on columns of equal width, each cut into scale[c] cells; returns how many x
-    have no cell (NaN, outside, or a cell whose coefficients are NaN): there `out` is NaN.
+@kernel(fastmath={"contract"})
+def look_up(x, lo, per_unit, finest, shift, base, rows, out):
+    """Piecewise polynomials of degree 5 on columns of equal width, each cut into 2^k cells; the sum of all values.
 
-    Floor: 16 bytes moved and 12 flops a point, 1 ns; the rows of the bulk stay in cache.
+    x - lo is measured in cells of the finest width, 2^finest to a column. Column c holds cells of 2^shift[c] of them,
+    and base[c] leads from the number of a cell to its row: left end, six coefficients. What lies outside falls into the
+    first column, which ends at lo, or the last; their rows are NaN, as are those of cells without an answer, and then
+    the sum is NaN too. Clamping and rows that know their own left end leave one conversion and no branch to a point.
+    Floor: 16 bytes moved and 14 flops a point; some 25 instructions, 4 cycles; the rows of the bulk stay in cache. A
+    gather of vectors reads as many words and was no faster.
     """
-    columns = len(first)
-    missed = 0
+    outside, top = np.float64(1 << finest), np.float64((len(shift) - 1) << finest)
+    total = 0.0
     for i in range(len(x)):
-        t = (np.float64(x[i]) - lo) * per_unit
-        value = np.nan
-        if t >= 0.0 and t < columns:
-            c = int(t)
-            s = (t - c) * scale[c]
-            j = int(s)
-            s -= j
-            r = coefficients[first[c] + j]
-            value = r[0] + s * (r[1] + s * (r[2] + s * (r[3] + s * (r[4] + s * r[5]))))
-        out[i] = np.exp(value) if exponentiate else value
-        missed += value != value
-    return missed
+        t = (np.float64(x[i]) - lo) * per_unit + outside
+        t = t if t > 0.0 else 0.0
+        t = t if t < top else top
+        j = np.int64(t)
+        c = np.uint64(j >> finest)
+        r = np.uint64((j >> shift[c]) + base[c])
+        s = t - rows[r, _0]
+        upper = rows[r, _4] + s * (rows[r, _5] + s * rows[r, _6])
+        value = rows[r, _1] + s * (rows[r, _2] + s * (rows[r, _3] + s * upper))
+        out[i] = value
+        total += value
+    return total

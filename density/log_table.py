@@ -25,22 +25,47 @@ _SAFETY = 4.0
 
 @dataclass(frozen=True)
 class LogTable:
-    """Column c holds ``2^level[c]`` cells from `first[c]` on; row j of `coefficients` is a polynomial on [0, 1]."""
+    """Rows of left end and polynomial, and what leads to them; see `density._kernels.look_up`.
+
+    The first and the last of the columns, and of the rows, stand for what lies outside.
+    """
 
     lo: float
     per_unit: float
-    first: np.ndarray
-    scale: np.ndarray
-    coefficients: np.ndarray
+    finest: int
+    shift: np.ndarray
+    base: np.ndarray
+    rows: np.ndarray
 
-    def fill(self, x, out, log_pdf, *, exponentiate: bool) -> None:
-        """log q (or q) at x, both float32 or float64; `log_pdf` is asked where the table has no answer."""
+    @classmethod
+    def of(cls, lo: float, hi: float, pieces) -> "LogTable":
+        """The table of the polynomials of equal columns of [lo, hi]: piece c holds those of 2^k cells, on [0, 1]."""
+        outside = np.full((1, _DEGREE + 1), np.nan)
+        pieces = [outside, *pieces, outside]
+        level = np.array([len(p).bit_length() - 1 for p in pieces])
+        finest = int(level.max())
+        shift = np.int64(finest) - level
+        sizes = 1 << level
+        column = np.repeat(np.arange(len(pieces)), sizes)
+        first = np.cumsum(sizes) - sizes
+        left = (column << finest) + ((np.arange(sizes.sum()) - first[column]) << shift[column])
+        # of x in cells of the finest width: scaling by powers of two changes no digit
+        powers = np.ldexp(np.concatenate(pieces), -shift[column][:, None] * np.arange(_DEGREE + 1))
+        per_unit = (len(pieces) - 2) / (hi - lo) * 2.0**finest
+        rows = np.column_stack([left, powers])
+        return cls(lo, per_unit, finest, shift, first - (np.arange(len(pieces)) << level), rows)
+
+    def fill(self, x, out, *, exponentiate: bool) -> bool:
+        """log q (or q) at x, both float32 or float64; whether some had no answer and are NaN."""
         from ._kernels import look_up
 
-        if look_up(x, self.lo, self.per_unit, self.first, self.scale, self.coefficients, exponentiate, out):
-            where = np.flatnonzero(np.isnan(out))
-            exact = log_pdf(x[where].astype(np.float64))
-            out[where] = np.exp(exact) if exponentiate else exact
+        values = np.empty(len(x)) if exponentiate and out.dtype != np.float64 else out
+        total = look_up(x, self.lo, self.per_unit, self.finest, self.shift, self.base, self.rows, values)
+        if exponentiate:
+            np.exp(values, out=values)
+        if values is not out:
+            out[...] = values
+        return bool(np.isnan(total))
 
 
 def build(log_pdf, lo: float, hi: float) -> LogTable:
@@ -79,10 +104,7 @@ def build(log_pdf, lo: float, hi: float) -> LogTable:
         open_ = open_[~closed]
         if not len(open_):
             break
-    pieces = [done[c] for c in range(_COLUMNS)]
-    sizes = np.array([len(p) for p in pieces])
-    first = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
-    return LogTable(lo, per_unit, first, sizes.astype(np.float64), np.concatenate(pieces))
+    return LogTable.of(lo, hi, [done[c] for c in range(_COLUMNS)])
 
 
 def _interpolate(s, values):
