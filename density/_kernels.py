@@ -20,6 +20,31 @@ _0, _1, _2, _3, _4, _5, _6 = (np.uint64(k) for k in range(7))  # a signed index 
 
 
 @kernel
+def count_near_cells(bits, shift, page_bits, first, slots, counts, overflow):
+    """`count_cells` where the pages lie in a narrow range: ``slots[page - first]`` is the row of each, or -1.
+
+    Floor: 8 bytes read a sample and one increment in the second cache, 2 ns; hashing costs as much again.
+    """
+    inside = (np.int64(1) << page_bits) - np.int64(1)
+    size = np.uint64(len(slots))
+    spilled = 0
+    for i in range(len(bits)):
+        b = bits[i]
+        if b & _EXPONENT == _EXPONENT:
+            return -1 - i
+        sign = b >> np.int64(63)
+        cell = ((b ^ (sign & _MAGNITUDE)) - sign) >> shift
+        page = np.uint64((cell >> page_bits) - first)
+        row = np.int64(slots[page]) if page < size else np.int64(-1)
+        if row >= 0:
+            counts[np.uint64(row), np.uint64(cell & inside)] += 1
+        else:
+            overflow[spilled] = cell
+            spilled += 1
+    return spilled
+
+
+@kernel
 def count_cells(bits, shift, page_bits, keys, slots, counts, overflow):
     """Count doubles (given as their bits) into dyadic cells.
 
