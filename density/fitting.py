@@ -1,7 +1,8 @@
-"""From samples to a density: sketch, map, nodes, certified maximum, order by AIC, map by held-out likelihood."""
+"""From samples to a density: sketch, maps, nodes, map and order by AIC, certified maximum."""
 
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 
@@ -9,16 +10,15 @@ from ._checks import as_order, as_roughness, as_support
 from ._threads import blas_threads
 from .cells import Cells, cells
 from .choice import best_order
+from .contest import Contest
+from .entrants import entrants
 from .fourier import FourierDensity, Tail
-from .holdout import HoldOut, preferred
 from .likelihood import GAP_TOLERANCE
-from .maps import Map, candidates, check_map
+from .maps import candidates, check_map
 from .mixture_map import mixture_map
 from .own_map import MonotoneMap, own_map
 from .polish import polished
 from .report import FitReport, FitWarning, Status
-
-_WAVY = 16  # orders from which on a mixture of peaks is worth trying as a map
 
 
 def fit(
@@ -45,7 +45,7 @@ def fit(
     weights : array of x's length, >= 0; n becomes the effective number (sum w)^2 / sum w^2.
     order : "auto" or "aic" for the lowest AIC, "bic", "cv" for the best of five-fold cross-validation, or the highest
         frequency K itself (cosine: K free numbers, periodic: 2 K).
-    map : "auto" for the best held-out likelihood, or "normal", "logistic", "laplace", "cauchy", "affine", "arcsine",
+    map : "auto" for the lowest AIC3, or "normal", "logistic", "laplace", "cauchy", "affine", "arcsine",
         "mixture"; on a half line "exponential", "loglogistic", "lognormal"; or an object with forward, inverse
         and log_derivative.
     support : (lo, hi) that is believed: no mass outside, no safety tail; one end may be infinite. The map is then
@@ -114,17 +114,15 @@ def fit(
     else:
         maps = candidates(kind, support=support, quartiles=quartiles, extent=data.extent)
         if kind == "auto" and support is None:
-            maps = [*maps, *_beside_atoms(data, quartiles), *_with_moments(data)]
+            maps = [*maps, *entrants(data, quartiles)]
     believed = support is not None or basis == "periodic"
     tail = _safety_tail(data, quartiles, 0.0 if believed else 2 / (data.n + 10))
     with blas_threads(1):  # the matrices are small: more threads only wait for one another
-        contest = HoldOut(data, tail, K, basis) if len(maps) > 1 else None
-        tried = contest.judge(maps) if contest else []
-        if contest and kind == "auto" and not believed and max(tried, key=lambda t: t.held_out).order >= _WAVY:
-            peaks = mixture_map(data.centres, data.masses, data.n)
-            maps, tried = [*maps, peaks], [*tried, *contest.judge([peaks])]
-        chosen = maps[preferred(tried)] if tried else maps[0]
-        best, path, gamma = best_order(data, chosen, K, basis, criterion=str(criterion), roughness=gamma)
+        peaks = partial(mixture_map, data.centres, data.masses, data.n) if kind == "auto" and not believed else None
+        tried = Contest(data, tail, K, basis).enter(maps, peaks)
+        best_map = max(tried, key=lambda c: c.worth)
+        chosen = best_map.map
+        best, path, gamma = best_order(data, best_map, K, basis, criterion=str(criterion), roughness=gamma)
         best, polish = polished(data, chosen, basis, best, gamma)
     status = Status.CERTIFIED if best.gap_nats <= GAP_TOLERANCE else Status.UNCERTIFIED
     if status is Status.UNCERTIFIED:
@@ -136,31 +134,11 @@ def fit(
         )
     seconds = time.perf_counter() - clock
     atoms = tuple(zip(data.atoms.values, data.atoms.masses))
-    candidates_ = tuple(t.candidate for t in tried)
+    candidates_ = tuple(c.candidate for c in tried) if len(tried) > 1 else ()
     report = FitReport(
         status, data.total, candidates_, path, data.grid, atoms, best.gap_nats, str(criterion), gamma, polish, seconds
     )
     return FourierDensity(basis, chosen, best.a, tail, chosen.n_parameters(support is not None), report, data.atoms)
-
-
-def _beside_atoms(data: Cells, quartiles):
-    """Half lines that begin at an atom with all other samples on one side of it, as after a ReLU."""
-    below, above = data.edges
-    maps = []
-    if data.widths is None and below is not None:
-        maps += candidates("auto", support=(below, np.inf), quartiles=quartiles, extent=data.extent)
-    if data.widths is None and above is not None:
-        maps += candidates("auto", support=(-np.inf, above), quartiles=quartiles, extent=data.extent)
-    return maps
-
-
-def _with_moments(data: Cells) -> list[Map]:
-    """The normal law of the data's own mean and variance: of normal data nothing is left to fit."""
-    lo, hi = data.extent
-    z = (data.centres - lo) / (hi - lo)
-    mean = float((data.masses * z).sum())
-    deviation = float(np.sqrt((data.masses * (z - mean) ** 2).sum()))
-    return [Map("normal", lo + (hi - lo) * mean, (hi - lo) * deviation)]
 
 
 def _safety_tail(data: Cells, quartiles, mass: float) -> Tail:

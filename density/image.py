@@ -19,23 +19,38 @@ def _nodes_for(order: int) -> int:
     return 1 << int(np.ceil(np.log2(max(512, 32 * order))))
 
 
+class Image:
+    """Where a map takes the data; from there to circles for any order, without asking the map again."""
+
+    def __init__(self, data: Cells, m: AnyMap, basis: str):
+        self.masses, self.basis, self.rounded = data.masses, basis, data.widths is not None
+        if self.rounded:
+            self.low, self.high = (m.forward(x) for x in data.bounds)
+        else:
+            self.low = self.high = m.forward(data.centres)
+
+    def circle(self, order: int, *, masses=None, nodes: int | None = None) -> Circle:
+        """Nodes for `order`, or as many as are asked for; intervals stay intervals where that matters."""
+        masses = self.masses if masses is None else masses
+        count, periodic = nodes or _nodes_for(order), self.basis == "periodic"
+        if not self.rounded:
+            return Circle(_nodes_of(self.low, masses, count, periodic), self.basis)
+        low, high = self.low, self.high
+        wide = (high - low) * max(order, 1) > _POINT
+        points = _nodes_of((low + high)[~wide] / 2, masses[~wide], count, periodic)
+        if not wide.any():
+            return Circle(points, self.basis)
+        low, high, masses = low[wide], high[wide], masses[wide]
+        pieces = int(np.clip(np.ceil(2 * count * np.max(high - low)), 1, 64))
+        inside = (np.arange(pieces) + 0.5) / pieces
+        spread = low[:, None] + (high - low)[:, None] * inside
+        every = points + _nodes_of(spread.reshape(-1), np.repeat(masses / pieces, pieces), count, periodic)
+        return CensoredCircle(every, self.basis, points, low, high, masses)
+
+
 def circle_of(data: Cells, m: AnyMap, order: int, basis: str, masses=None) -> Circle:
-    """The image of the data on the circle, with nodes for `order`; intervals stay intervals where that matters."""
-    masses = data.masses if masses is None else masses
-    count, periodic = _nodes_for(order), basis == "periodic"
-    if data.widths is None:
-        return Circle(_nodes_of(m.forward(data.centres), masses, count, periodic), basis)
-    low, high = (m.forward(x) for x in data.bounds)
-    wide = (high - low) * max(order, 1) > _POINT
-    points = _nodes_of((low + high)[~wide] / 2, masses[~wide], count, periodic)
-    if not wide.any():
-        return Circle(points, basis)
-    low, high, masses = low[wide], high[wide], masses[wide]
-    pieces = int(np.clip(np.ceil(2 * count * np.max(high - low)), 1, 64))
-    inside = (np.arange(pieces) + 0.5) / pieces
-    spread = low[:, None] + (high - low)[:, None] * inside
-    every = points + _nodes_of(spread.reshape(-1), np.repeat(masses / pieces, pieces), count, periodic)
-    return CensoredCircle(every, basis, points, low, high, masses)
+    """The image of the data on the circle, with nodes for `order`."""
+    return Image(data, m, basis).circle(order, masses=masses)
 
 
 def _nodes_of(u, masses, count: int, periodic: bool):

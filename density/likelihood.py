@@ -21,7 +21,7 @@ _transforms: Any = _scipy_fft
 fft, ifft, rfft, irfft = _transforms.fft, _transforms.ifft, _transforms.rfft, _transforms.irfft
 
 GAP_TOLERANCE = 1e-6  # nats per sample; a fit whose certified gap is larger says so
-_STALL = 1e-14  # Newton's predicted gain below which rounding decides
+STALL = 1e-14  # Newton's predicted gain below which rounding decides
 
 
 class Circle:
@@ -177,7 +177,7 @@ class Maximum:
     steps: int
 
 
-def maximise(circle: Any, a, *, precision: float = _STALL, max_steps: int = 300) -> Maximum:
+def maximise(circle: Any, a, *, precision: float = STALL, max_steps: int = 300) -> Maximum:
     """Newton's method with Levenberg damping, from `a`, until a step promises to gain less than `precision` nats.
 
     Newton rather than L-BFGS because the Hessian is one FFT away: on the 25-mode mixture it took 7-9 steps where L-BFGS
@@ -203,7 +203,7 @@ def maximise(circle: Any, a, *, precision: float = _STALL, max_steps: int = 300)
             b /= np.linalg.norm(b)
             B = circle.values(b)
             L_new = circle.objective(b, B)
-            if L_new - L >= 0.1 * gain - _STALL * max(1.0, abs(L)):
+            if L_new - L >= 0.1 * gain - STALL * max(1.0, abs(L)):
                 break
             damping = max(5 * damping, 1e-3)
         else:

@@ -53,7 +53,7 @@ class Map:
     def n_parameters(self, stated: bool) -> int:
         """Numbers of the map that were taken from the data; `stated` where the caller gave the support."""
         if self.kind in HALF:
-            return 1 if self.shape == 1 else 2
+            return (1 if self.shape == 1 else 2) + (0 if stated else 1)
         return 0 if stated else 2
 
     def describe(self) -> str:

@@ -5,11 +5,12 @@ from typing import ClassVar
 
 import numpy as np
 
-_BINS = 768  # and at most 256 more, for gaps
+_BINS = 768  # at most, and at most 256 more for gaps
+_FILLED = 4  # samples in each bin, where they are few
 _MOST = 16  # components
 _ROUNDS = 15  # of expectation-maximisation after each new component
 _FINAL = 150  # for the number of components that is taken
-_REFIT = 40  # for other masses, from where it was
+_GAIN = 0.002  # nats of all data that a round of these still brings
 _PRICE = 3  # of a number, in -2 log-likelihood: AIC3
 _PATIENCE = 4  # components that may be added without a better criterion
 _PLACES = 16  # where a new component is tried
@@ -114,13 +115,6 @@ class MixtureMap:
         out[live] = x
         return out.reshape(u.shape)
 
-    def refitted(self, centres, masses) -> "MixtureMap":
-        """The same number of components fitted to other masses, from here."""
-        x, w, within, loc, scale = _bins(centres, masses)
-        weights, means, widths = self._arrays
-        start = weights, (means - loc) / scale, widths / scale
-        return _map_of(_ascend(x, w, within, start, _REFIT)[0], loc, scale)
-
 
 def mixture_map(centres, masses, n: float) -> MixtureMap:
     """The Gaussian mixture of 2 to 16 components of the lowest ``-2 log L + 3 parameters`` (AIC3).
@@ -134,7 +128,7 @@ def mixture_map(centres, masses, n: float) -> MixtureMap:
     Dempster, Laird, Rubin (1977), doi 10.1111/j.2517-6161.1977.tb01600.x.
     Verbeek, Vlassis, Kroese (2003), Efficient greedy learning of Gaussian mixture models, Neural Computation 15(2).
     """
-    x, w, within, loc, scale = _bins(centres, masses)
+    x, w, within, loc, scale = _bins(centres, masses, n)
     deviation = np.sqrt(w @ (x * x + within) - (w @ x) ** 2)
     parts = np.ones(1), np.array([w @ x]), np.array([deviation])
     lowest, best, chosen = np.inf, 0, parts
@@ -145,21 +139,22 @@ def mixture_map(centres, masses, n: float) -> MixtureMap:
             lowest, best, chosen = criterion, k, parts
         elif k >= best + _PATIENCE:
             break
-    return _map_of(_ascend(x, w, within, chosen, _FINAL)[0], loc, scale)
+    return _map_of(_ascend(x, w, within, chosen, _FINAL, enough=_GAIN / n)[0], loc, scale)
 
 
 def _floats(values) -> tuple[float, ...]:
     return tuple(float(v) for v in values)
 
 
-def _bins(centres, masses):
+def _bins(centres, masses, n: float):
     """Centres, masses (sum 1) and variances of bins of about equal mass, and the loc and scale taken out of them."""
     masses = masses / masses.sum()
     loc = float(masses @ centres)
     scale = float(masses @ np.abs(centres - loc))
     centres = (centres - loc) / scale
     total = masses.cumsum()
-    which = np.minimum(((total - masses / 2) * _BINS).astype(np.int64), _BINS - 1)
+    bins = int(np.clip(n / _FILLED, 64, _BINS))
+    which = np.minimum(((total - masses / 2) * bins).astype(np.int64), bins - 1)
     # a bin across a gap would lie where no sample does
     which += np.concatenate([[0], np.cumsum(np.diff(centres) > (centres[-1] - centres[0]) / 256)])
     which = np.unique(which, return_inverse=True)[1]
@@ -202,16 +197,27 @@ def _log_terms(x, within, weights, means, widths):
     return z
 
 
-def _ascend(x, w, within, parts, rounds: int):
-    """Expectation-maximisation from `parts`: weights, means and widths, sorted, and the mean log-likelihood."""
+def _ascend(x, w, within, parts, rounds: int, enough: float = 0.0):
+    """Expectation-maximisation from `parts`: weights, means and widths, sorted, and the mean log-likelihood.
+
+    enough : nats a sample and round; the ascent ends once ten rounds bring less.
+    """
     weights, means, widths = (np.array(a) for a in parts)
     gap = np.gradient(x)  # no component may be finer than the bins around it
-    for _ in range(rounds):
+    before = -np.inf
+    for i in range(rounds):
         # expectation
         share = _log_terms(x, within, weights, means, widths)
-        share -= share.max(axis=0)
+        top = share.max(axis=0)
+        share -= top
         np.exp(share, out=share)
-        share *= w / share.sum(axis=0)
+        total = share.sum(axis=0)
+        if enough and i % 10 == 0:
+            likelihood = float(w @ (top + np.log(total)))
+            if likelihood - before < 10 * enough:
+                break
+            before = likelihood
+        share *= w / total
         # maximisation
         weights = np.maximum(share.sum(axis=1), 1e-12)
         means = share @ x / weights

@@ -17,12 +17,13 @@ class Status(enum.Enum):
 
 @dataclass(frozen=True)
 class Candidate:
-    """One map that was tried: its best order on two thirds of the data, judged on the rest, nats per sample."""
+    """One map that was tried, with its best order; best where `worth` is high: mean log-likelihood less 3/2 of every
+    number fitted over n (AIC3), nats a sample."""
 
     map: str
     scale: float
     order: int
-    held_out: float
+    worth: float
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ def sentences(p) -> str:
     lines = [f"{r.status.value} (gap {p.gap_nats:.2e} nats a sample, n = {r.n:g})"]
     where = m.describe()
     if r.candidates:
-        best = max(r.candidates, key=lambda c: c.held_out)
-        score = f"{best.held_out:.6f} nats a sample"
-        lines.append(f"Map: {where}; best of {len(r.candidates)} by held-out likelihood, {score}.")
+        best = max(r.candidates, key=lambda c: c.worth)
+        score = f"{best.worth:.6f} nats a sample"
+        lines.append(f"Map: {where}; best of {len(r.candidates)} by AIC3, {score}.")
     else:
         lines.append(f"Map: {where}; as asked.")
     if len(r.order_path) > 1:

@@ -52,7 +52,7 @@ def test_automatic_fits_are_certified_and_close(known):
     p = ds.fit(known.sample(30_000, rng=20263))
     assert p.gap_nats <= 1e-6
     assert known.kl(p) < 4e-3
-    assert len(p.report.candidates) in (9, 10)  # a mixture is tried where the others are wavy
+    assert len(p.report.candidates) in range(10, 13)  # a mixture where the others are wavy, a skewed map of skewed data
     assert p.order in {step.order for step in p.report.order_path}
     assert min(p.report.order_path, key=lambda s: s.aic).order == p.order
 
@@ -232,7 +232,7 @@ def test_the_report_is_frozen_and_its_seconds_stay_out_of_the_bytes(rng):
 def test_explain_and_repr_fit_one_screen(rng):
     p = ds.fit(rng.standard_normal(300))
     text = p.explain()
-    assert "best of 9 by held-out likelihood" in text
+    assert "by AIC3" in text
     assert "Safety tail" in text
     assert len(text.splitlines()) <= 8
     assert len(repr(p)) < 200
