@@ -1,9 +1,12 @@
 """density: the entropy coder, the container and the checksum beside constriction, zlib, lzma, zstandard and PNG.
 
+    python -m benchmarks.bench_density_coder [1000000]     the table of the manual, page Compress
+
 The error of a coder is what it spends above the cross-entropy of its table, as a fraction.
 """
 
 import importlib.util
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +16,7 @@ import numpy as np
 
 from benchmarks import peers
 from benchmarks.ratios import Race, all_threads, race
-from density import compress, compress_tensors, decompress, gallery
+from density import compress, compress_tensors, decompress, decompress_tensors, gallery
 from density.checksum import crc32c
 from density.rans import FrequencyTables, decode_chunks, encode_chunks, integer_frequencies
 
@@ -88,18 +91,43 @@ def empirical_bytes(x: np.ndarray) -> float:
     return float(counts @ np.log2(x.size / counts)) / 8
 
 
-def container_race(job: str, name: str, x: np.ndarray, threads: int) -> Race:
-    """`compress` and `decompress` with everything round the coder, beside general compressors on the same integers."""
+def told_bytes(name: str, x: np.ndarray) -> float | None:
+    """-sum log2 P(x_i) in bytes: what a code takes that is told the source. None where nobody knows the source."""
+    from scipy import stats
+
+    values, counts = np.unique(x, return_counts=True)
+    even = {
+        "Laplace, scale 20": stats.laplace(scale=20),
+        "t3, scale 10": stats.t(3, scale=10),
+        "Cauchy": stats.cauchy(),
+    }
+    if name in even:  # the half that is far out: no difference of numbers near one
+        far = np.abs(values).astype(float)
+        source = even[name]
+        mass = np.where(far > 0, source.sf(far - 0.5) - source.sf(far + 0.5), 1 - 2 * source.sf(0.5))
+    elif name.startswith("25-mode"):
+        mass = gallery.gmm25().cdf((values + 0.5) / 1000) - gallery.gmm25().cdf((values - 0.5) / 1000)
+    else:
+        return None
+    return float(counts @ -np.log2(mass)) / 8
+
+
+def compressors(name: str, x: np.ndarray) -> tuple[dict[str, tuple[Any, Any]], dict[str, str]]:
+    """Pairs of functions that pack and unpack these integers, by library, and why some are absent."""
     import lzma
 
-    ideal, raw = empirical_bytes(x), np.ascontiguousarray(x).tobytes()
+    raw = np.ascontiguousarray(x).tobytes()
     pairs: dict[str, tuple[Any, Any]] = {
         "density": (lambda: compress(x), decompress),
         "zlib 6": (lambda: zlib.compress(raw, 6), zlib.decompress),
         "lzma 6": (lambda: lzma.compress(raw), lzma.decompress),
     }
     absent = {}
-    zstandard = peers.load("zstandard")
+    constriction, zstandard = peers.load("constriction"), peers.load("zstandard")
+    if constriction is None:
+        absent["constriction"] = peers.why_absent("constriction")
+    else:
+        pairs["constriction"] = constriction_pair(constriction, x)
     if zstandard is None:
         absent["zstandard 12"] = peers.why_absent("zstandard")
     else:
@@ -109,6 +137,31 @@ def container_race(job: str, name: str, x: np.ndarray, threads: int) -> Race:
         )
     if name == "photo residuals" and peers.load("PIL") is not None:
         pairs["PNG of the photo"] = (_png, _unpng)
+    return pairs, absent
+
+
+def constriction_pair(constriction, x: np.ndarray) -> tuple[Any, Any]:
+    """ANS with the exact counts as its model; the counts are not in its bytes, nor is a checksum."""
+    stream = constriction.stream
+    values, places, counts = np.unique(x, return_inverse=True, return_counts=True)
+    symbols = places.reshape(-1).astype(np.int32)
+    model = stream.model.Categorical(counts / counts.sum(), perfect=False)
+
+    def pack() -> bytes:
+        coder = stream.stack.AnsCoder()
+        coder.encode_reverse(symbols, model)
+        return coder.get_compressed().tobytes()
+
+    def unpack(data: bytes) -> np.ndarray:
+        return values[stream.stack.AnsCoder(np.frombuffer(data, np.uint32)).decode(model, x.size)]
+
+    return pack, unpack
+
+
+def container_race(job: str, name: str, x: np.ndarray, threads: int) -> Race:
+    """`compress` and `decompress` with everything round the coder, beside general compressors on the same integers."""
+    ideal = empirical_bytes(x)
+    pairs, absent = compressors(name, x)
     packed = {who: pack() for who, (pack, _) in pairs.items()}
     excess = {who: len(data) / ideal - 1 for who, data in packed.items()}
     error = {who: (lambda _, value=value: value) for who, value in excess.items()}
@@ -144,27 +197,92 @@ def weights_path() -> Path | None:
     return None if found is None or found.origin is None else Path(found.origin).parent / "checkpoint20.npz"
 
 
-def weights_race(path: Path) -> Race:
-    """Weights of g2p_en, in steps of sigma / 8 a tensor; the peers are given the same levels as int16, or int8."""
-    import lzma
-
+def quantised_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, float], bytes]:
+    """Weights of g2p_en, the step sigma / 8 of each tensor, and their levels in the narrowest integers."""
     with np.load(path) as stored:
         weights = {name: x for name, x in stored.items() if x.dtype.kind == "f"}
     steps = {name: float(x.std()) / 8 for name, x in weights.items()}
     levels = [np.rint(x / steps[name]).astype(np.int64) for name, x in weights.items()]
     raw = b"".join(k.astype(np.int8 if np.abs(k).max() < 128 else np.int16).tobytes() for k in levels)
-    ideal = sum(empirical_bytes(k.ravel()) for k in levels)
-    contenders: dict[str, Any] = {
-        "density": lambda: compress_tensors(weights, steps),
-        "zlib 6": lambda: zlib.compress(raw, 6),
-        "lzma 6": lambda: lzma.compress(raw),
+    return weights, steps, raw
+
+
+def weights_race(path: Path, job: str = ENCODE) -> Race:
+    """Weights of g2p_en, in steps of sigma / 8 a tensor; the peers are given the same levels as int16, or int8."""
+    import lzma
+
+    weights, steps, raw = quantised_weights(path)
+    ideal = sum(empirical_bytes(np.rint(x / steps[name]).ravel()) for name, x in weights.items())
+    pairs: dict[str, tuple[Any, Any]] = {
+        "density": (lambda: compress_tensors(weights, steps), decompress_tensors),
+        "zlib 6": (lambda: zlib.compress(raw, 6), zlib.decompress),
+        "lzma 6": (lambda: lzma.compress(raw), lzma.decompress),
     }
-    zstandard = peers.load("zstandard")
+    constriction, zstandard = peers.load("constriction"), peers.load("zstandard")
+    if constriction is not None:
+        each = [constriction_pair(constriction, np.rint(x / steps[name]).ravel()) for name, x in weights.items()]
+        pairs["constriction"] = (
+            lambda: [pack() for pack, _ in each],
+            lambda parts: [unpack(part) for part, (_, unpack) in zip(parts, each)],
+        )
     if zstandard is not None:
-        contenders["zstandard 12"] = lambda: zstandard.ZstdCompressor(level=12).compress(raw)
+        pairs["zstandard 12"] = (
+            lambda: zstandard.ZstdCompressor(level=12).compress(raw),
+            lambda data: zstandard.ZstdDecompressor().decompress(data),
+        )
+    packed = {who: pack() for who, (pack, _) in pairs.items()}
+    excess = {who: _length(data) / ideal - 1 for who, data in packed.items()}
+    error = {who: (lambda _, value=value: value) for who, value in excess.items()}
+    if job == ENCODE:
+        contenders = {who: pack for who, (pack, _) in pairs.items()}
+    else:
+        contenders = {who: lambda unpack=unpack, data=packed[who]: unpack(data) for who, (_, unpack) in pairs.items()}
     count = sum(x.size for x in weights.values())
-    name = f"compress: {count:,} weights of g2p_en in {len(weights)} tensors"
-    return race(name, contenders, error=lambda data: len(data) / ideal - 1)  # type: ignore[arg-type]
+    return race(f"{job}: {count:,} weights of g2p_en in {len(weights)} tensors", contenders, error=error)
+
+
+def _length(data) -> int:
+    return len(data) if isinstance(data, bytes) else sum(map(len, data))
+
+
+def markdown(count: int) -> str:
+    """Sizes and CPU times of every source by every library, then the rates of the coder alone, one and two threads."""
+    jobs: list[tuple[str, float, Race, Race]] = []
+    for name, x in sources(count):
+        jobs.append((name, empirical_bytes(x), container_race(ENCODE, name, x, 1), container_race(DECODE, name, x, 1)))
+    path = weights_path()
+    if path is not None:
+        weights, steps, _ = quantised_weights(path)
+        ideal = sum(empirical_bytes(np.rint(x / steps[name]).ravel()) for name, x in weights.items())
+        jobs.append(("weights of g2p_en", ideal, weights_race(path, ENCODE), weights_race(path, DECODE)))
+    coders = list(dict.fromkeys(who for _, _, packing, _ in jobs for who in packing.cpu))
+    lines = ["bytes above the empirical entropy n H; CPU ms to compress / to decompress", ""]
+    lines += ["| source | n H, bytes | " + " | ".join(coders) + " |", "|---" * (len(coders) + 2) + "|"]
+    for name, ideal, packing, unpacking in jobs:
+        cells = []
+        for who in coders:
+            if who in packing.cpu:
+                there, back = (1e3 * float(np.median(r.cpu[who])) for r in (packing, unpacking))
+                cells.append(f"{ideal * (packing.error[who] or 0.0):+,.0f}; {there:.1f} / {back:.1f}")
+            else:
+                cells.append("")
+        lines.append(f"| {name} | {ideal:,.0f} | " + " | ".join(cells) + " |")
+    lines += ["", "| source | n H | -sum log2 P, bytes | compress | above -sum log2 P |", "|---|---|---|---|---|"]
+    for name, x in sources(count):
+        told = told_bytes(name, x)
+        if told is not None:
+            size = len(compress(x))
+            lines.append(f"| {name} | {empirical_bytes(x):,.0f} | {told:,.0f} | {size:,} | {size - told:,.0f} |")
+    lines += ["", "| coder alone, Laplace | threads | Msym/s | times constriction's |", "|---|---|---|---|"]
+    symbols = 2**22
+    for job in (DECODE, ENCODE):
+        for threads in (1, 2):
+            result = coder_race(job, symbols, 30.0, threads)
+            rate = symbols / float(np.median(result.wall["density"])) / 1e6
+            known = "constriction" in result.wall
+            times = f"{result.ratio('constriction', 'density').median:.2g}" if known else "n/a"
+            lines.append(f"| {job} | {threads} | {rate:.0f} | {times} |")
+    return "\n".join(lines)
 
 
 def races(quick: bool) -> Iterator[Race]:
@@ -177,7 +295,8 @@ def races(quick: bool) -> Iterator[Race]:
                 yield container_race(job, name, x, threads)
     path = weights_path()
     if path is not None:
-        yield weights_race(path)
+        for job in (DECODE, ENCODE):
+            yield weights_race(path, job)
     yield checksum_race(2**20 if quick else 2**24)
 
 
@@ -232,3 +351,7 @@ class Container:
 
 def _ratio(result: Race, ours: str, peer: str) -> float:
     return result.ratio(ours, peer).median if peer in result.wall else float("nan")
+
+
+if __name__ == "__main__":
+    print(markdown(int(sys.argv[1]) if len(sys.argv) > 1 else 10**6))

@@ -16,6 +16,7 @@ from .tables import Table
 from .varint import read_varint, varint
 
 MOST_SYMBOLS = 1 << 23  # of all tables of a model together; what a reader takes memory for
+_LONGEST_PATTERN = 1 << 20
 _SMALL, _MOST_REMEMBERED = 1 << 17, 64  # bytes of tables that are kept: 8 MiB in all, whatever the data say
 _SLACK = 0.02  # bits a symbol by which the growth of a state >= 2^32 can fall short of log2(2^24 / f): two floors
 _remembered: dict[tuple[int, bytes], FrequencyTables] = {}  # who reads a file row by row meets the same model each time
@@ -43,7 +44,12 @@ def contexts_of(header: Header, start: int, count: int) -> np.ndarray | None:
     inner = 1
     for extent in header.shape[header.axis + 1 :]:
         inner *= extent
-    return np.arange(start, start + count) // inner % header.shape[header.axis]
+    channels = header.shape[header.axis]
+    period = channels * inner
+    if period > _LONGEST_PATTERN:
+        return np.arange(start, start + count) // inner % channels
+    pattern, begin = np.repeat(np.arange(channels, dtype=np.int32), inner), start % period  # no division an element
+    return np.tile(pattern, -(-(begin + count) // period))[begin : begin + count]
 
 
 def model_payload(models: Sequence[Table | FourierTable]) -> bytes:

@@ -44,7 +44,7 @@ INSTRUMENTED = (
     "table_v0",
     "container_v0",
 )
-INSTRUMENTED += ("chunks", "coding", "reading")
+INSTRUMENTED += ("chunks", "coding", "salvage", "window", "reading")
 LIMIT = 1 << 18
 CORPUS = Path(__file__).resolve().parents[1] / "corpus" / "container"
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"

@@ -10,6 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import density as ds
+from density.chunks import _remembered, contexts_of
+from density.container import Header
+from density.integers import INTEGERS as INTEGERS_MODE
 
 INTEGERS = [np.dtype(c) for c in ("?", "b", "B", "h", "H", "i", "I", "q", "Q", ">i2", ">u8")]
 FLOATS = [np.dtype(c) for c in ("f2", "f4", "f8", ">f4", ">f8")]
@@ -241,3 +244,23 @@ MISUSE = [
 def test_misuse_says_what_to_do(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("shape, axis", [((50, 3, 40), 1), ((7, 5), 0), ((40, 19), 1), ((2, 3, 400_000), 1)])
+def test_the_table_of_an_element_follows_its_axis(shape, axis):
+    header = Header(INTEGERS_MODE, np.dtype("i2"), shape, 0.0, 1000, axis)
+    expected = np.indices(shape)[axis].reshape(-1)
+    for start in (0, 1, 34, header.size // 2 + 1, header.size - 1):
+        count = min(1000, header.size - start)
+        assert np.array_equal(contexts_of(header, start, count), expected[start : start + count])
+
+
+def test_a_model_that_was_read_is_remembered_but_not_without_end(rng):
+    _remembered.clear()
+    x = rng.poisson(4, 3000)
+    blob = ds.compress(x, chunk=100)
+    assert all(ds.decompress(blob, i) == x[i] for i in range(0, 3000, 500))
+    assert len(_remembered) == 1
+    for shift in range(70):
+        ds.decompress(ds.compress(x + shift))
+    assert len(_remembered) <= 64
