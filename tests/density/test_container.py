@@ -1,6 +1,7 @@
 """Containers: golden files decode for ever, and damage of any kind ends in a clean error or in the exact data."""
 
 import os
+import re
 import struct
 import tracemalloc
 
@@ -11,7 +12,7 @@ import density as ds
 from density.container import HEADER, RECORD, parse
 from tests.conftest import ROOT
 from tests.density.container_mutants import repaired
-from tests.density.fuzz_container import mutate_by_processes
+from tests.density.fuzz_container import check_reader, mutate_by_processes
 
 GOLDEN = {path.stem: path for path in sorted((ROOT / "tests" / "golden").glob("v*.tdnz"))}
 DAMAGED = ["v1_steps", "v1_stream_steps", "v0_heavy_tail"]
@@ -97,6 +98,21 @@ def test_the_mutator_reaches_what_lies_behind_the_checksums():
     assert sum(found.values()) == executions
     assert {"decoded", "other data", "CorruptData", "Checksum", "TruncatedData", "LimitExceeded"} <= set(found)
     assert found["other data"] > executions // 50
+
+
+REFUSED = sorted((ROOT / "tests" / "corpus" / "refused").iterdir())
+
+
+@pytest.mark.parametrize("path", REFUSED, ids=[path.name for path in REFUSED])
+def test_what_the_fuzzers_found_is_refused_in_so_many_words(path):
+    """The smallest input for each sentence, found by both engines; its name is the sentence without its numbers."""
+    data = path.read_bytes()
+    with pytest.raises(ds.CorruptDataError) as caught:
+        ds.decompress(data, max_bytes=1 << 18)
+    words = re.sub("[^a-z]+", " ", re.sub("[0-9]+", "n", str(caught.value).lower())).split()
+    named = [word for word in path.name.split("_") if word not in ("n", "")][:3]
+    assert all(word in words for word in named)
+    check_reader(data)
 
 
 def test_a_record_of_another_file_does_not_pass(rng):
