@@ -1,5 +1,8 @@
 """What a caller may pass, checked once at the door; every message says what was given and what to do."""
 
+from operator import index
+from typing import Any
+
 import numpy as np
 
 
@@ -84,3 +87,15 @@ def as_roughness(roughness):
     if not 0 <= gamma < np.inf:
         raise ValueError(f"roughness={gamma:g} is not a weight; pass 'auto', 0 for none, or a finite number > 0")
     return gamma
+
+
+def as_shape(n: Any) -> tuple[int, ...]:
+    """The shape that a number of samples, or a shape, stands for."""
+    try:
+        extents: Any = n if np.iterable(n) and not isinstance(n, str) else (n,)
+        shape = tuple(index(extent) for extent in extents)
+    except TypeError:
+        raise TypeError(f"n={n!r} is neither a number of samples nor a shape; pass an integer or a tuple") from None
+    if min(shape, default=0) < 0:
+        raise ValueError(f"n={n!r} asks for fewer than no samples; pass integers >= 0")
+    return shape

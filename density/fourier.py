@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ._checks import as_shape
 from ._threads import resolve_workers
 from .atoms import NO_ATOMS, Atoms
 from .log_density import evaluated, log_density, tabulated
@@ -129,13 +130,12 @@ class FourierDensity:
         """Quantile: the least x with cdf(x) >= y, by Newton's method inside a bracket."""
         y, finish = _flat(y)
         if ((y < 0) | (y > 1)).any():
-            raise ValueError(f"ppf takes probabilities in [0, 1]; got values from {y.min():g} to {y.max():g}")
+            raise ValueError(f"ppf takes probabilities in [0, 1]; got values from {np.nanmin(y):g} to {np.nanmax(y):g}")
         return finish(quantile(self, y))
 
     def sample(self, n, rng=None):
         """`n` independent samples (an integer or a shape); `rng` as in SPEC 7."""
-        rng = np.random.default_rng(rng)
-        shape = (n,) if np.ndim(n) == 0 else tuple(n)
+        rng, shape = np.random.default_rng(rng), as_shape(n)
         count = int(np.prod(shape, dtype=np.int64))
         y, from_tail = rng.random(count), rng.random(count) < self.tail.mass
         x = self.map.inverse(fitted_quantile(self, y))

@@ -31,7 +31,7 @@ def moment(p: "FourierDensity", k: int, central: bool):
     if k == 1 and not central:
         return np.float64(loc + scale * expect(lambda z: z))
     shift = -expect(lambda z: z) if central else loc / scale
-    with np.errstate(over="ignore", under="ignore"):  # beyond the range of doubles: inf, or 0
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # beyond the range of doubles: inf, or 0
         return np.float64(scale) ** k * expect(lambda z: (shift + z) ** k)
 
 

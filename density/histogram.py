@@ -73,17 +73,15 @@ class HistogramSketch:
         scheduler that is set (then `workers` is the scheduler's). All of them give the sketch of the same samples in
         memory, bit for bit.
 
-        `progress` is True for a bar on stderr, or a callable that is told (samples done, all samples; None if unknown).
+        `progress` is True for a bar on stderr, or a callable that is told (samples done, all samples; None if unknown);
+        of a dask array it counts the blocks that are done, on whichever scheduler.
 
         Raises ValueError when x holds NaN or an infinity. An array or a dask array is then not counted at all; of what
         is read by blocks those before the bad one are counted, as they are after Ctrl-C.
         """
-        shown = progress is not False and progress is not None
         if is_dask(x) and weights is None:
-            if shown:
-                raise ValueError("the progress of a dask array is dask's: use its dashboard or dask.diagnostics")
-            return self.merge(sketch_of_dask(x, partial(HistogramSketch, cells=self.cells, unit=self.unit)))
-        if is_source(x) or shown:
+            return self.merge(sketch_of_dask(x, partial(HistogramSketch, cells=self.cells, unit=self.unit), progress))
+        if is_source(x) or (progress is not False and progress is not None):
             if weights is not None:
                 raise TypeError("weights go with an array in memory, without progress; call update(x, w) by blocks")
             return self._update_blocks(x if is_source(x) else np.asarray(x), workers, progress)

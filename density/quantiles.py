@@ -42,6 +42,7 @@ def free_quantile(p: "FourierDensity", y, above=None):
     target = np.where(upper, above, y)
     right = np.where(upper, np.searchsorted(-higher, -target, side="left"), np.searchsorted(lower, target))
     out = np.where(right == 0, p._free_support[0], np.where(right == len(x), p._free_support[1], np.nan))
+    out[np.isnan(y)] = np.nan  # which sorts behind everything
     out[y == 0], out[above == 0] = p._free_support
     live = np.flatnonzero(np.isnan(out) & ~np.isnan(y))
     lo, hi, upper, target = x[right[live] - 1], x[right[live]], upper[live], target[live]

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .progress import reporting
+
 _BLOCK = 1 << 22  # samples that are read at once where the chunks of the file are smaller
 FAN = 8  # sketches that one dask task adds
 
@@ -62,19 +64,60 @@ def _steps(shape, chunks) -> list[int]:
     return steps
 
 
-def sketch_of_dask(x, empty):
+def sketch_of_dask(x, empty, progress: Any = False):
     """Sum of the sketches of the blocks of a dask array, one task a block, added in a tree; shapes may be unknown.
 
     `empty` makes an empty sketch; it is sent to the workers. Counts are integers, so the order of the tree is of no
-    consequence for any bit.
+    consequence for any bit. `progress` is told of every block that was counted, on the scheduler that is set.
     """
     import dask
 
     count, add = dask.delayed(_Count(empty), pure=False), dask.delayed(_Sum(empty), pure=False)
     parts = [count(block) for block in x.to_delayed().ravel()]
+    total = int(x.size) if np.isfinite(x.size) else None
+    with reporting(progress, total, "sample") as advance:
+        client = _client()
+        if client is None:
+            with _watched({part.key for part in parts}, advance):
+                return dask.compute(_tree(parts, add))[0] if parts else empty()
+        from distributed import as_completed
+
+        futures = client.compute(parts)
+        if progress is not False and progress is not None:
+            sizes = {size.key: size for size in (client.submit(_size, f) for f in futures)}
+            for done in as_completed(list(sizes.values())):
+                advance(done.result())
+        return client.compute(_tree(futures, add)).result() if futures else empty()
+
+
+def _tree(parts, add):
     while len(parts) > 1:
         parts = [add(parts[at : at + FAN]) for at in range(0, len(parts), FAN)]
-    return dask.compute(parts[0])[0] if parts else empty()
+    return parts[0]
+
+
+def _size(sketch) -> int:
+    return sketch.n
+
+
+def _client():
+    """The client of the cluster that dask would use, or None for its schedulers in this process and beside it."""
+    from dask.base import get_scheduler
+
+    distributed = sys.modules.get("distributed")
+    owner = getattr(get_scheduler(), "__self__", None)
+    return owner if distributed is not None and isinstance(owner, distributed.Client) else None
+
+
+def _watched(keys: set, advance):
+    """A callback of dask that counts the samples of these tasks as they end."""
+    from dask.callbacks import Callback
+
+    def after(key, result, *_):
+        if key in keys:
+            advance(result.n)
+
+    return Callback(posttask=after)
 
 
 class _Count:

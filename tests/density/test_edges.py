@@ -119,3 +119,19 @@ def test_atoms_outside_of_a_support_are_data_outside_of_it(rng):
     assert p.atoms.values == (-1.0,)
     assert p.cdf(-1.0) >= 0.5
     assert p.support == (-1, 1)
+
+
+def test_what_samples_and_quantiles_are_asked_for(rng):
+    p = ds.fit(rng.standard_normal(500), order=4, map="logistic")
+    with pytest.raises(ValueError, match="n=-1 asks for fewer than no samples; pass integers >= 0"):
+        p.sample(-1)
+    with pytest.raises(TypeError, match="n='a' is neither a number of samples nor a shape"):
+        p.sample("a")
+    with pytest.raises(TypeError, match=r"n=2.5 is neither"):
+        p.sample(2.5)
+    assert p.sample(()).shape == ()
+    assert np.isnan(p.ppf(np.nan))
+    assert np.array_equal(np.isnan(p.ppf([0.2, np.nan, 1.0])), [False, True, False])
+    with pytest.raises(ValueError, match="got values from 2 to 2"):
+        p.ppf([np.nan, 2.0])
+    assert p.moment(400) == np.inf  # beyond the range of doubles, without a warning

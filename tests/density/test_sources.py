@@ -156,10 +156,27 @@ def test_dask_blocks_that_are_bad_or_empty(da, x):
     with pytest.raises(ValueError, match="x holds 0 NaN and 1 infinite"):
         sketch.update(da.from_array(bad, chunks=50_000))
     assert sketch.n == 1
-    with pytest.raises(ValueError, match="progress of a dask array is dask's"):
-        sketch.update(da.ones(5), progress=True)
     with pytest.raises(TypeError, match="weights go with an array in memory"):
         sketch.update(da.ones(5), [1] * 5)
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+def test_the_progress_of_a_dask_array_counts_its_samples(da, x, capsys, scheduler):
+    dask = pytest.importorskip("dask")
+    seen, whole = [], ds.HistogramSketch().update(x)
+    lazy = da.from_array(x, chunks=41_111)
+    with dask.config.set(scheduler=scheduler):
+        assert ds.HistogramSketch().update(lazy, progress=lambda *state: seen.append(state)) == whole
+        done, totals = zip(*seen)
+        assert len(seen) == -(-len(x) // 41_111)
+        assert list(done) == sorted(done)
+        assert (done[-1], set(totals)) == (len(x), {len(x)})
+        ds.HistogramSketch().update(lazy[lazy > 0], progress=lambda *state: seen.append(state))
+        assert seen[-1] == ((x > 0).sum(), None)
+        ds.HistogramSketch().update(lazy, progress=True)
+    assert "sample" in capsys.readouterr().err
+    with pytest.raises(TypeError, match="progress=3: pass False, True or a callable"):
+        ds.HistogramSketch().update(lazy, progress=3)
 
 
 def test_a_cluster_of_processes_reads_zarr(da, x, tmp_path):
@@ -171,5 +188,9 @@ def test_a_cluster_of_processes_reads_zarr(da, x, tmp_path):
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         distributed.Client(cluster),
     ):
-        sketch = ds.HistogramSketch().update(da.from_zarr(str(tmp_path / "x.zarr")))
+        seen = []
+        lazy = da.from_zarr(str(tmp_path / "x.zarr"))
+        sketch = ds.HistogramSketch().update(lazy, progress=lambda *state: seen.append(state))
+        assert ds.HistogramSketch().update(lazy) == sketch
+    assert seen[-1] == (len(x), len(x))
     assert sketch == ds.HistogramSketch().update(x)
