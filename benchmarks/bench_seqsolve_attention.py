@@ -164,6 +164,71 @@ def gates_race(threads: int, quick: bool) -> Race:
     return race(f"min_gru of 256 channels, T = {T}", contenders, threads=threads, error=error, absent=absent)
 
 
+def _selective_plain(q: Tensor, k: Tensor, v: Tensor, dt: Tensor, A: Tensor, skip: Tensor) -> Tensor:
+    """Mamba as torch code is usually written: decays and inputs of all steps formed, then a loop."""
+    factor = torch.exp(dt[..., None, :] * A)
+    write = k[..., :, None] * (dt * v)[..., None, :]
+    h, rows = torch.zeros_like(write[:, :, 0]), []
+    for t in range(v.shape[2]):
+        h = factor[:, :, t] * h + write[:, :, t]
+        rows.append((q[:, :, t, None, :] @ h)[:, :, 0])
+    return torch.stack(rows, 2) + skip * v
+
+
+def _selective_jax(jax, inputs: tuple[Tensor, ...]):
+    """(function of the same arguments, the arguments) for one `jax.lax.scan` with the decay made step by step."""
+    q, k, v, dt, A, skip = (jax.numpy.asarray(x.detach().numpy()) for x in inputs)
+
+    def function(q, k, v, dt, A, skip):
+        def step(h, now):
+            q, k, v, dt = now
+            h = jax.numpy.exp(dt * A[0]) * h + k[:, None] * (dt * v)
+            return h, q @ h
+
+        return jax.lax.scan(step, 0 * A[0], (q, k, v, dt))[1] + skip[0] * v
+
+    return function, (q[0, 0], k[0, 0], v[0, 0], dt[0, 0], A, skip)
+
+
+def selective_race(threads: int, quick: bool, *, backward: bool = False) -> Race:
+    """The selective state-space model of Mamba: 256 channels of 16 states, one sequence."""
+    T = 256 if quick else 2048
+    example = la.TABLE["mamba1"].example(B=1, H=1, T=T, dk=16, dv=256)
+    inputs = tuple(x.requires_grad_(backward) for x in example.values())
+    wide = tuple(x.detach().double().requires_grad_(backward) for x in inputs)
+
+    def ours(*given: Tensor) -> Tensor:
+        return la.mamba1(*given)[0]
+
+    def run(function: Callable[..., Tensor], given: tuple[Tensor, ...]) -> Tensor:
+        o = function(*given)
+        return torch.autograd.grad(o.square().sum(), given)[3] if backward else o
+
+    fused, plain, scan = "mamba1, chunk (fused)", "torch, written out", "jax.lax.scan"
+    contenders: dict[str, Callable] = {fused: lambda: run(ours, inputs), plain: lambda: run(_selective_plain, inputs)}
+    judge = _judge(run(_selective_plain, wide).detach())
+    error: dict[str, Callable] = dict.fromkeys(contenders, judge)
+    jax, absent = peers.load("jax"), {}
+    if jax is None:
+        absent[scan] = peers.why_absent("jax")
+    else:
+        function, given = _selective_jax(jax, inputs)
+        work = function
+        if backward:
+            work = jax.grad(lambda *x: (function(*x) ** 2).sum(), argnums=tuple(range(6)))
+        compiled = jax.jit(work)
+        contenders[scan] = lambda: jax.block_until_ready(compiled(*given))
+
+        def theirs(found) -> float:
+            import numpy as np
+
+            return judge(torch.as_tensor(np.asarray(found[3] if backward else found).copy())[None, None])
+
+        error[scan] = theirs
+    what = "forward and backward" if backward else "forward"
+    return race(f"Mamba-1 {what}, T = {T}, 256 x 16 states", contenders, threads=threads, error=error, absent=absent)
+
+
 @torch.no_grad()
 def aaren_race(threads: int, quick: bool) -> Race:
     """One query a head over every prefix: the scan beside quadratic attention of the repeated query."""
@@ -193,6 +258,8 @@ def races(quick: bool) -> Iterator[Race]:
         yield training_race(threads, quick)
         yield aaren_race(threads, quick)
         yield gates_race(threads, quick)
+        yield selective_race(threads, quick)
+        yield selective_race(threads, quick, backward=True)
         kinds = ("retnet", "gated_delta") if quick else ("linear", "retnet", "gla", "rwkv7", "delta", "gated_delta")
         for kind in kinds:
             yield forms_race(kind, threads, quick)
@@ -234,6 +301,24 @@ class LinearForms:
 
     def track_ratio_to_softmax(self, kind: str, threads: int) -> float:
         return forms_race(kind, threads, quick=False).ratio(f"{kind}, chunk", "softmax attention (torch)").median
+
+
+class Selective:
+    """Time of the fused selective scan over torch's written-out form and over jax's scan."""
+
+    params = ([False, True], [1, all_threads()])
+    param_names = ("backward", "threads")
+    timeout = 300
+
+    def track_ratio_to_torch(self, backward: bool, threads: int) -> float:
+        found = selective_race(threads, quick=False, backward=backward)
+        return found.ratio("mamba1, chunk (fused)", "torch, written out").median
+
+    def track_ratio_to_jax(self, backward: bool, threads: int) -> float:
+        if peers.load("jax") is None:
+            return float("nan")
+        found = selective_race(threads, quick=False, backward=backward)
+        return found.ratio("mamba1, chunk (fused)", "jax.lax.scan").median
 
 
 class Gates:

@@ -90,6 +90,13 @@ def seqsolve() -> dict[str, np.ndarray]:
         module = sq.gallery.torch_init(kind, 3, 4, rng=20267).requires_grad_(False)
         u = torch.rand(3000, 3, generator=generator)
         found[f"shooting {kind}"] = sq.solve(module, torch.zeros(size), u, method="shooting").states.numpy()
+    for dtype in (torch.float32, torch.float64):  # wide enough for two tiles of channels
+        mamba = sq.linear_attention.TABLE["mamba1"].example(T=40, dk=3, dv=70, dtype=dtype)
+        mamba = {name: x.requires_grad_() for name, x in mamba.items()}
+        o, _ = sq.linear_attention.mamba1(**mamba)
+        found[f"mamba1 {dtype}"] = o.detach().numpy()
+        for name, grad in zip(mamba, torch.autograd.grad(o.square().sum(), list(mamba.values()))):
+            found[f"mamba1 {dtype} {name}"] = grad.numpy()
     x = torch.rand(50, 8, generator=generator)
     options = {"method": "newton", "linearization": ("low-rank", 2)}
     found["low rank"] = sq.solve(

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from .channelwise import ChannelParts, SoftmaxParts
 from .inputs import added_input, discretised_gap, like, sequences
+from .selective import SelectiveParts
 from .table import recurrence
 
 
@@ -98,6 +99,12 @@ def mamba1(q: Tensor, k: Tensor, v: Tensor, dt: Tensor, A: Tensor, skip: Tensor 
     o : (B, H, T, d) in the dtype of `v`.
     state : (B, H, N, d).
 
+    Notes
+    -----
+    On a CPU the chunk form is one compiled loop, forward and backward, that writes no (T, N, d) tensor: its memory
+    beside inputs and outputs is one state, and one for every 32 steps where a gradient is wanted. Elsewhere, and under
+    ``torch.func``, decays and inputs of all steps are formed.
+
     References
     ----------
     Gu and Dao (2023), arXiv:2312.00752, algorithm 2.
@@ -114,9 +121,7 @@ def mamba1(q: Tensor, k: Tensor, v: Tensor, dt: Tensor, A: Tensor, skip: Tensor 
     H, N, d = k.shape[1], k.shape[3], v.shape[3]
     step = like("dt", dt, v, *v.shape, meaning="step sizes, (B, H, T, d)")
     rate = like("A", A, v, H, N, d, meaning="negative rates, (H, N, d)", fixed=True)
-    factor = torch.exp(step[..., None, :] * rate[:, None])
-    write = k[..., :, None] * (step * v)[..., None, :]
-    return ChannelParts(factor, write, q), lambda o: added_input(o, skip, v, "feed-through, (H, d)")
+    return SelectiveParts(q, k, v, step, rate), lambda o: added_input(o, skip, v, "feed-through, (H, d)")
 
 
 def _complex_maps(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, tuple[int, int]]:

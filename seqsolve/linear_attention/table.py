@@ -15,8 +15,9 @@ from seqsolve.attention.state import SoftmaxState
 
 from .channelwise import ChannelParts, SoftmaxParts
 from .matrix import MatrixParts
+from .selective import SelectiveParts
 
-Parts = MatrixParts | ChannelParts | SoftmaxParts
+Parts = MatrixParts | ChannelParts | SoftmaxParts | SelectiveParts
 State = Tensor | SoftmaxState
 
 TABLE: dict[str, "Recurrence"] = {}

@@ -110,6 +110,26 @@ class TestMamba1(LinearRecurrenceLaws):
         return S, q @ S + skip * v
 
 
+class TestMamba1InTilesAndChunks(TestMamba1):
+    """More channels than a tile, more steps than a chunk of the backward pass, and enough work for two threads."""
+
+    dv, T, roundings = 70, 71, 2000.0
+
+    def test_second_derivatives_are_those_of_the_steps(self):
+        found = []
+        for form in ("chunk", "step"):
+            inputs = {name: x.requires_grad_() for name, x in self.inputs(B=1, H=1, T=40).items()}
+            o, state = self.call(inputs, form=form)
+            names = list(inputs)
+            first = torch.autograd.grad(o.square().sum() + state.square().sum(), inputs.values(), create_graph=True)
+            found.append(torch.autograd.grad(sum(x.square().sum() for x in first), [inputs[n] for n in names]))
+        for one, other in zip(*found):
+            assert scaled_error(one, other) < self.roundings
+
+    test_a_second_derivative_exists = None
+    test_a_bad_number_appears_from_exactly_its_step_on = None
+
+
 class TestLru(LinearRecurrenceLaws):
     name = "lru"
 
@@ -274,9 +294,44 @@ def test_page_flipping_gives_the_same_answers_with_quadratic_work(name):
     assert len(steps) == 15
 
 
+@pytest.mark.parametrize("dtype,limit", [(torch.float32, 88.0), (torch.float64, 709.0)])
+def test_decays_of_a_selective_scan_are_exponentials_to_the_last_digits(dtype, limit):
+    from seqsolve._selective_kernels import selective_scan
+
+    z = torch.linspace(-limit + 1.5, limit, 5001, dtype=dtype)
+    special = torch.tensor([0.0, -1e-30, 1e-30, -2 * limit, -torch.inf, limit + 1.0, torch.inf], dtype=dtype)
+    z = torch.cat((z, special))[None, None]
+    one, none = np.ones((1, 1, 1), z.numpy().dtype), np.zeros((0,) * 4, z.numpy().dtype)
+    S, y = np.ones(z.shape, z.numpy().dtype), np.empty(z.shape, z.numpy().dtype)
+    zero = np.zeros_like(y)
+    selective_scan(one, 0 * one, zero, np.ones_like(y), z.numpy(), S, y, none, 1, 0, 0, z.shape[2])
+    expected = np.exp(z.numpy().astype(np.longdouble))
+    good = z.numpy() <= limit
+    assert np.all(np.isinf(S[~good]))
+    error = np.abs(S[good] - expected[good]) / np.maximum(expected[good], np.finfo(S.dtype).tiny)
+    assert error.max() < 4 * np.finfo(S.dtype).eps
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # torch's own first jvp
+def test_torch_func_sees_through_the_selective_scan(rng):
+    inputs = la.TABLE["mamba1"].example(T=6, dtype=torch.float64)
+    direction = draw(rng, *inputs["dt"].shape)
+
+    def function(dt):
+        return la.mamba1(**{**inputs, "dt": dt})[0]
+
+    _, tangent = torch.func.jvp(function, (inputs["dt"],), (direction,))
+    near = (function(inputs["dt"] + 1e-6 * direction) - function(inputs["dt"] - 1e-6 * direction)) / 2e-6
+    assert float((tangent - near).abs().max()) < 1e-7
+
+
 def test_overflow_names_its_step(rng):
     q = k = v = torch.ones(1, 1, 60, 1)
     for form in FORMS:
+        with pytest.raises(
+            FloatingPointError, match=r"mamba1: finite inputs overflow torch.float32 at step 9: the state"
+        ):
+            la.mamba1(q, k, v, q, torch.full((1, 1), 10.0), form=form)
         with pytest.raises(FloatingPointError, match=r"gla: finite inputs overflow torch.float32 at step 9: the state"):
             la.gla(q, k, v, 10 * q, form=form)
         with pytest.raises(FloatingPointError, match=r"at step 19: .* beta \|k\|\^2 must stay below 2"):
