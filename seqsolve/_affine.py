@@ -19,6 +19,8 @@ from ._threads import thread_map
 
 _CHUNKED = 1 << 19  # elements from which time is cut into chunks; a property of the data, never of the threads
 _CHUNKS = 8
+_SERIES = (1, 2, 4)  # numbers a step of which several steps share a register
+_WIDE = 8  # numbers a step that fill one
 
 
 class Settings(NamedTuple):
@@ -125,13 +127,16 @@ def _before(h: Tensor, h0: Tensor, reverse: bool) -> Tensor:
     return torch.cat([h[1:], h0[None]]) if reverse else torch.cat([h0[None], h[:-1]])
 
 
-def run(A: Tensor, b: Tensor, h0: Tensor, settings: Settings) -> Tensor:
-    """All states, by the kernel that fits; what overflowed although nothing infinite was given is an error."""
+def run(A: Tensor, b: Tensor, h0: Tensor, settings: Settings, into: Tensor | None = None) -> Tensor:
+    """All states, by the kernel that fits; what overflowed although nothing infinite was given is an error.
+
+    `into` : contiguous memory on the CPU for them, else it is fresh.
+    """
     kind, reverse = settings.kind, settings.reverse
     if b.numel() == 0:
         return torch.empty_like(b, memory_format=torch.contiguous_format)
     if b.is_cpu:
-        out = _compiled(A, b, h0, settings)
+        out = _compiled(A, b, h0, settings, into)
     elif kind == "constant":
         out = constant_products(A, b, h0, reverse)
     else:
@@ -144,9 +149,11 @@ def run(A: Tensor, b: Tensor, h0: Tensor, settings: Settings) -> Tensor:
 
 def _check_growth(out: Tensor, A: Tensor, b: Tensor, h0: Tensor, settings: Settings) -> None:
     """NaN and inf stay to the end, so that the last state tells; only a narrower result has to be looked through."""
-    T, last = len(out), out[0] if settings.reverse else out[-1]
+    last = out[0] if settings.reverse else out[-1]
     narrow = settings.limit < torch.finfo(out.dtype).max
-    good = out.abs() <= settings.limit if narrow else torch.isfinite(last)
+    if out.is_cpu and not narrow and np.isfinite(last.numpy()).all():  # the usual case, without a call of torch
+        return
+    T, good = len(out), out.abs() <= settings.limit if narrow else torch.isfinite(last)
     if good.all() or not all(torch.isfinite(t).all() for t in (A, b, h0)):
         return
     bad = (~(good if narrow else torch.isfinite(out)).reshape(T, -1).all(1)).nonzero()
@@ -159,16 +166,19 @@ def _check_growth(out: Tensor, A: Tensor, b: Tensor, h0: Tensor, settings: Setti
 
 
 def _host(t: Tensor, shape) -> np.ndarray:
-    return t.detach().resolve_conj().resolve_neg().contiguous().numpy().reshape(shape)
+    if t.is_conj() or t.is_neg():
+        t = t.resolve_conj().resolve_neg()
+    return t.detach().contiguous().numpy().reshape(shape)
 
 
-def _compiled(A: Tensor, b: Tensor, h0: Tensor, settings: Settings) -> Tensor:
+def _compiled(A: Tensor, b: Tensor, h0: Tensor, settings: Settings, into: Tensor | None) -> Tensor:
     """Numba on one core, or on several where parts of the work do not touch."""
     from . import _scan_kernels as kernels
 
     kind, reverse, workers, _ = settings
     T = b.shape[0]
-    states = np.empty(tuple(b.shape), _host(h0, -1).dtype)  # numpy's own memory has huge pages: half the page faults
+    # numpy's own memory has huge pages: half the page faults of torch's
+    states = np.empty(tuple(b.shape), _host(h0, -1).dtype) if into is None else into.numpy()
     if kind in ("block", "constant"):
         k = b.shape[-1]
         kernel, shape = (kernels.block_scan, (T, -1, k, k)) if kind == "block" else (kernels.constant_scan, (k, k))
@@ -179,34 +189,54 @@ def _compiled(A: Tensor, b: Tensor, h0: Tensor, settings: Settings) -> Tensor:
         thread_map(lambda i: kernel(matrices, rhs, start, out, edges[i], edges[i + 1], reverse), range(parts), workers)
     else:
         rhs, start, out = _host(b, (T, -1)), _host(h0, (-1,)).copy(), states.reshape(T, -1)
-        if kind == "scalar":
+        if kind == "scalar" and rhs.shape[1] > 1:
             kernels.scalar_scan(_host(A, (T,)), rhs, start, out, 0, T, reverse)
         else:
             _diagonal(kernels, _host(A, (T, -1)), rhs, start, out, reverse, workers)
-    return torch.from_numpy(states)
+    return torch.from_numpy(states) if into is None else into
 
 
 def _diagonal(kernels, A, b, start, out, reverse: bool, workers: int) -> None:
     """One pass; or, where A forgets its past within a chunk, chunks side by side and a short correction each."""
     T, M = b.shape
-    rows = -(-T // _CHUNKS)
-    tiny = float(np.finfo(A.dtype).eps) * 1e-6
-    cuts = [(low, min(low + rows, T)) for low in range(0, T, rows)]
-    if reverse:
-        cuts.reverse()
-    low, high = cuts[0]
-    if T * M < _CHUNKED or T < 64 * _CHUNKS or not kernels.diag_forgets(A[low:high], tiny, reverse):
-        kernels.diag_scan(A, b, start, out, 0, T, reverse)
+    real = A.dtype.kind == "f" and (M in _SERIES or M >= _WIDE)
+    scan = _in_registers if real else kernels.diag_scan
+    cuts = _cuts(kernels, A, reverse) if T * M >= _CHUNKED and T >= 64 * _CHUNKS else [(0, T)]
+    if len(cuts) == 1:
+        scan(A, b, start, out, 0, T, reverse)
         return
 
     def local(k):
         h = start if k == 0 else np.zeros_like(start)
-        kernels.diag_scan(A, b, h, out, *cuts[k], reverse)
+        scan(A, b, h, out, *cuts[k], reverse)
 
     thread_map(local, range(len(cuts)), workers)
     for (low, high), (left, right) in pairwise(cuts):
         carry = out[low if reverse else high - 1].copy()
         kernels.diag_correct(A, out, carry, left, right, reverse)
+
+
+def _cuts(kernels, A, reverse: bool) -> list[tuple[int, int]]:
+    """The chunks in the order in which they follow one another; one where A remembers."""
+    T = len(A)
+    rows = -(-T // _CHUNKS)
+    first = slice(T - rows // 4, T) if reverse else slice(0, rows // 4)  # forgotten there, a correction is short
+    tiny = float(np.finfo(A.dtype).eps) * 1e-6
+    if not kernels.diag_forgets(A[first], tiny, tiny ** (1 / 128), reverse):
+        return [(0, T)]
+    cuts = [(low, min(low + rows, T)) for low in range(0, T, rows)]
+    return cuts[::-1] if reverse else cuts
+
+
+def _in_registers(A, b, h, out, first: int, last: int, reverse: bool) -> None:
+    """`diag_scan` of real numbers, several steps in a register or several numbers of a step."""
+    from . import _diagonal_kernels as kernels
+
+    flat = A.reshape(-1), b.reshape(-1), h, out.reshape(-1), first, last, reverse
+    if len(h) >= _WIDE:
+        kernels.wide_scan(*flat)
+    else:
+        kernels.series_scan((0,) * len(h), *flat)
 
 
 def constant_products(A: Tensor, b: Tensor, h0: Tensor, reverse: bool) -> Tensor:

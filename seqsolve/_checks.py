@@ -63,6 +63,35 @@ def positive_integer(value, name: str) -> int:
     return int(value)
 
 
+def destination(out, shape: tuple[int, ...], dtype: torch.dtype, inputs: tuple[Tensor, ...]) -> Tensor:
+    """`out` as a tensor on its own memory that a result of this shape and dtype can be written to."""
+    if not isinstance(out, Tensor | np.ndarray):
+        raise TypeError(f"out is {_describe(out)}; pass a torch tensor or a numpy array of shape {shape}, {dtype}")
+    if isinstance(out, np.ndarray) and not out.flags.writeable:
+        raise ValueError("out is a read-only array; pass one that can be written to")
+    try:
+        to = out if isinstance(out, Tensor) else torch.from_numpy(out)
+    except (TypeError, ValueError):  # no dtype of torch, bytes in foreign order, negative strides
+        raise ValueError(f"out, {_describe(out)}, is no memory torch can use; pass a plain array of {dtype}") from None
+    if tuple(to.shape) != shape or to.dtype != dtype or to.device != inputs[1].device:
+        raise ValueError(
+            f"out has shape {tuple(to.shape)}, {to.dtype} on {to.device}; the result has shape {shape}, {dtype} on"
+            f" {inputs[1].device}"
+        )
+    if to.requires_grad or (to.is_inference() and not torch.is_inference_mode_enabled()):
+        raise ValueError("out is followed by autograd or was made in inference mode; pass a plain tensor")
+    low, high = _span(to)
+    if any(low < end and start < high for start, end in map(_span, inputs)):
+        raise ValueError("out shares memory with A, b or h0; pass memory of its own")
+    return to
+
+
+def _span(t: Tensor) -> tuple[int, int]:
+    """The addresses from the first to behind the last byte."""
+    last = sum((size - 1) * stride for size, stride in zip(t.shape, t.stride(), strict=True))
+    return t.data_ptr(), t.data_ptr() + (last + 1) * t.element_size() * bool(t.numel())
+
+
 functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]  (torch has no public names for it)
 
 

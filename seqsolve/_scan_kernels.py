@@ -168,18 +168,26 @@ def lstm_scan(U, D, C, b, v, out):
 
 
 @kernel
-def diag_forgets(A, tiny, backwards):
-    """Whether the product of the rows of A falls below `tiny` in every column: then a start is forgotten."""
+def diag_forgets(A, tiny, early, backwards):
+    """Whether the product of the rows of A falls below `tiny` in every column: then a start is forgotten.
+
+    Gives up after a 64th of the rows, unless there it is below `early`, tiny^(1/128), half as fast as it must fall.
+    """
     T, M = A.shape
     product = np.ones(M, A.dtype)
+    hurry = max(1, T // 64)
     for k in range(T):
         row = A[T - 1 - k] if backwards else A[k]
-        largest = 0.0
         for m in range(M):
             product[m] *= row[m]
-            largest = max(largest, abs(product[m]))
-        if largest < tiny:
-            return True
+        if k % 16 == 15 or k + 1 == hurry or k + 1 == T:  # the largest of a row costs as much as several products
+            largest = 0.0
+            for m in range(M):
+                largest = max(largest, abs(product[m]))
+            if largest < tiny:
+                return True
+            if k + 1 == hurry and not largest < early:
+                return False
     return False
 
 

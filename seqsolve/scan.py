@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ._affine import AffineScan, Settings, run
-from ._checks import as_tensor, choice, followed, working_dtype
+from ._checks import as_tensor, choice, destination, followed, working_dtype
 from ._threads import resolve_workers
 
 STRUCTURES = ("scalar", "diag", "complex", "block", "dense", "constant")
@@ -19,7 +19,9 @@ _SHAPES = {
 }  # fmt: skip
 
 
-def affine_scan(A, b, h0=None, *, structure: str = "auto", reverse: bool = False, dim: int = 0, workers=None):
+def affine_scan(
+    A, b, h0=None, *, structure: str = "auto", reverse: bool = False, dim: int = 0, workers=None, out=None
+) -> Any:
     r"""All states of a linear recurrence with changing coefficients.
 
     .. math:: h_t = A_t h_{t-1} + b_t,\quad t = 0..T-1,\quad h_{-1} = h_0
@@ -50,6 +52,8 @@ def affine_scan(A, b, h0=None, *, structure: str = "auto", reverse: bool = False
     reverse : run from the last step to the first.
     dim : the axis of time, the same in A and b.
     workers : threads; None is all cores. The answer does not depend on it.
+    out : a tensor or array of the shape and dtype of the result that is filled and returned, as in numpy, where no
+        gradient is wanted. Fresh memory costs a long scan a third of its time. It must not share memory with A, b, h0.
 
     Returns
     -------
@@ -60,10 +64,10 @@ def affine_scan(A, b, h0=None, *, structure: str = "auto", reverse: bool = False
     Raises
     ------
     ValueError
-        If shapes do not fit, leave the structure open, or it is unknown.
+        If shapes do not fit, leave the structure open, or it is unknown; if `out` does not fit.
     OverflowError
         If finite coefficients made a state overflow. (NaN and inf that were given appear from the step at which they
-        were given.)
+        were given.) `out` then holds what was computed.
 
     Notes
     -----
@@ -74,11 +78,13 @@ def affine_scan(A, b, h0=None, *, structure: str = "auto", reverse: bool = False
     ----------
     Time O(T n), "block" O(T n k), "dense" and "constant" O(T n^2); each element is read once. Where a diagonal forgets
     (its products fall below rounding within a chunk) time is cut into chunks that start from zero, run on all threads,
-    and are corrected until the correction no longer changes a state.
+    and are corrected until the correction no longer changes a state. Where one step has 1, 2 or 4 real numbers,
+    several steps share a vector register and are scanned in it by doubling; the last digits are those of that order.
 
     References
     ----------
-    Blelloch (1990), "Prefix sums and their applications", CMU-CS-90-190, section 1.4.
+    Blelloch (1990), "Prefix sums and their applications", CMU-CS-90-190, section 1.4. Hillis and Steele (1986),
+    doi:10.1145/7902.7903.
 
     Examples
     --------
@@ -90,6 +96,9 @@ def affine_scan(A, b, h0=None, *, structure: str = "auto", reverse: bool = False
     >>> fibonacci = sq.affine_scan(np.array([[1.0, 1.0], [1.0, 0.0]]), np.zeros((9, 2)), np.array([1.0, 0.0]))
     >>> fibonacci[:, 1].astype(int)
     array([ 1,  1,  2,  3,  5,  8, 13, 21, 34])
+    >>> states = np.empty((4, 1))  # used again by every call
+    >>> sq.affine_scan(np.full((4, 1), 0.5), np.ones((4, 1)), out=states) is states
+    True
     """
     if structure != "auto":
         choice(structure, "structure", ("auto", *STRUCTURES))
@@ -121,13 +130,25 @@ def affine_scan(A, b, h0=None, *, structure: str = "auto", reverse: bool = False
     limit = torch.finfo(result).max if result in (torch.float16, torch.bfloat16) else math.inf
     settings = Settings(kind, bool(reverse), resolve_workers(workers), limit)
     # torch keeps what a function saved until its collector runs, which costs fresh memory at the next call
-    scan: Any = AffineScan.apply if followed(A, b, start) else run
-    h: Any = scan(A, b, start, settings)
-    h = h.flatten(-2) if structure == "block" else h
-    h = h[:, 0] if flat else h
-    h = h.movedim(0, dim) if dim else h
-    h = (torch.view_as_real(h) if pairs else h).to(result)
-    return h if any(isinstance(t, Tensor) for t in given) else h.numpy()
+    tracked = followed(A, b, start)
+
+    def finished(h: Any) -> Tensor:
+        h = h.flatten(-2) if structure == "block" else h
+        h = h[:, 0] if flat else h
+        h = h.movedim(0, dim) if dim else h
+        return torch.view_as_real(h) if pairs else h
+
+    if out is None:
+        h = finished(AffineScan.apply(A, b, start, settings) if tracked else run(A, b, start, settings)).to(result)
+        return h if any(isinstance(t, Tensor) for t in given) else h.numpy()
+    if tracked:
+        raise ValueError("out= has no gradient; leave it out, or call under torch.no_grad() with detached tensors")
+    to = destination(out, tuple(finished(b).shape), result, (A, b, start))
+    if b.is_cpu and result == work and not dim and to.is_contiguous():
+        run(A, b, start, settings, (torch.view_as_complex(to) if pairs else to).view(b.shape))
+    else:
+        to.copy_(finished(run(A, b, start, settings)))
+    return out
 
 
 def _structure_of(A: Tensor, b: Tensor, dim: int) -> str:
@@ -200,7 +221,7 @@ def _shaped(A: Tensor, b: Tensor, start: Tensor | None, structure: str) -> tuple
         if structure in ("scalar", "constant"):
             A, shared = A.expand(expected), state
         elif structure in ("diag", "complex"):
-            shared = tuple(torch.broadcast_shapes(A.shape[1:], state))
+            shared = state if A.shape[1:] == state else tuple(torch.broadcast_shapes(A.shape[1:], state))
             A = A.expand(T, *shared)
         else:  # the last two axes of A are matrices, and a matrix does not broadcast
             if A.shape[-2:] != expected[-2:]:

@@ -164,7 +164,7 @@ def test_diag_is_dense_with_a_diagonal(T, reverse, seed):
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("width", [3, 200])
+@pytest.mark.parametrize("width", [1, 3, 200])
 def test_chunks_that_forget_agree_with_the_loop_and_with_any_number_of_threads(width, reverse, rng, monkeypatch):
     T = 4096
     A, b = rng.uniform(-0.9, 0.9, (T, width)), rng.standard_normal((T, width))
@@ -175,9 +175,8 @@ def test_chunks_that_forget_agree_with_the_loop_and_with_any_number_of_threads(w
     np.testing.assert_array_equal(answers[0], answers[2])
     assert np.abs(answers[0] - expected).max() < 1e-14 * np.abs(expected).max()
     A[:] = 1.0  # nothing is forgotten: no chunks
-    np.testing.assert_array_equal(
-        sq.affine_scan(A, b, reverse=reverse), reference(A, b, np.zeros(width), reverse=reverse)
-    )
+    found, expected = sq.affine_scan(A, b, reverse=reverse), reference(A, b, np.zeros(width), reverse=reverse)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0 if width > 1 else 1e-11)  # one number: another order
 
 
 def test_a_chunk_that_stops_forgetting_is_corrected_to_its_end(rng, monkeypatch):
@@ -210,6 +209,85 @@ def test_array_kinds_layouts_and_axes(rng):
     np.testing.assert_array_equal(tensor.numpy(), expected)
     assert sq.affine_scan(torch.full((4,), 0.5), torch.ones(4)).tolist() == [1, 1.5, 1.75, 1.875]
     assert sq.affine_scan([0.5, 0.5], np.ones(2), structure="scalar").tolist() == [1, 1.5]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [1, 2, 4, 8, 9, 33])
+def test_a_register_of_steps_is_the_loop(width, dtype, reverse, rng):
+    """Of 64 numbers at a time, with a rest; NaN and infinity at their step, and products that overflow or vanish."""
+    T = 500 // width + 3
+    A, b, h0 = problem(rng, "diag", T, dtype, state=(width,), size=0.9)
+    close(sq.affine_scan(A, b, h0, reverse=reverse), reference(A, b, h0, reverse=reverse))
+    huge = np.sqrt(np.finfo(dtype).max)
+    A[T // 2 : T // 2 + 8], b[T // 2 - 1 : T // 2 + 9] = huge, 0.0
+    A[T // 2 - 1] = A[T // 2 + 8] = 0.0  # the state is 0 where the products of A are inf
+    h = sq.affine_scan(A, b, h0, reverse=reverse)
+    assert np.isfinite(h).all()
+    close(h, reference(A, b, h0, reverse=reverse))
+    for bad in (np.nan, np.inf, -np.inf):
+        for t in (0, 7, T // 3, T - 1):
+            spoilt = b.copy()
+            spoilt[t, width - 1] = bad
+            with np.errstate(invalid="ignore"):
+                expected = reference(A, spoilt, h0, reverse=reverse)
+            found = sq.affine_scan(A, spoilt, h0, reverse=reverse)
+            np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
+            np.testing.assert_array_equal(np.isinf(found), np.isinf(expected))
+            np.testing.assert_allclose(found, expected, rtol=0, atol=30 * np.finfo(dtype).eps * np.abs(h).max())
+
+
+def test_results_go_into_given_memory(rng):
+    for structure in scan.STRUCTURES:
+        A, b, h0 = problem(rng, structure, 9, np.float64)
+        out = np.full_like(b, np.nan)
+        assert sq.affine_scan(A, b, h0, structure=structure, out=out) is out
+        np.testing.assert_array_equal(out, sq.affine_scan(A, b, h0, structure=structure))
+    for shape, dim in (((9,), 0), ((3, 9), 1)):  # a series of numbers; another axis of time, strided memory
+        A, b = rng.uniform(-1, 1, shape), torch.from_numpy(rng.standard_normal(shape))
+        wide = torch.zeros(*shape, 2, dtype=torch.float64)
+        assert torch.equal(
+            sq.affine_scan(A, b, structure="diag", dim=dim, out=wide[..., 0]),
+            sq.affine_scan(A, b, structure="diag", dim=dim),
+        )
+        assert not wide[..., 1].any()
+    A, b, out = torch.rand(9, 3).half(), torch.rand(9, 3).half(), torch.empty(9, 3).half()
+    assert torch.equal(sq.affine_scan(A, b, out=out), sq.affine_scan(A, b))
+    pairs = torch.rand(2, 9, 3, 2)
+    out = torch.empty(9, 3, 2)
+    assert torch.equal(
+        sq.affine_scan(*pairs, structure="complex", out=out), sq.affine_scan(*pairs, structure="complex")
+    )
+    assert sq.affine_scan(np.ones((0, 3)), np.ones((0, 3)), out=np.empty((0, 3))).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    "out, error, message",
+    [
+        (np.empty((4, 3)), ValueError, r"out has shape \(4, 3\), torch.float64 on cpu; the result has shape \(4, 2\)"),
+        (
+            np.empty((4, 2), np.float32),
+            ValueError,
+            r"torch.float32 on cpu; the result has shape \(4, 2\), torch.float64",
+        ),
+        (np.empty((4, 2), ">f8"), ValueError, "is no memory torch can use"),
+        (np.broadcast_to(0.0, (4, 2)), ValueError, "read-only"),
+        ([0.0], TypeError, "out is list"),
+        (torch.empty(4, 2, dtype=torch.float64, requires_grad=True), ValueError, "followed by autograd"),
+    ],
+)
+def test_memory_that_does_not_fit(out, error, message):
+    with pytest.raises(error, match=message):
+        sq.affine_scan(np.ones((4, 2)), np.ones((4, 2)), structure="diag", out=out)
+
+
+def test_memory_is_not_shared_and_takes_no_gradient():
+    A, b = np.ones((4, 2)), np.ones((5, 2))
+    for out in (A, b[1:]):
+        with pytest.raises(ValueError, match="shares memory"):
+            sq.affine_scan(A, b[:4], structure="diag", out=out)
+    with pytest.raises(ValueError, match="out= has no gradient"):
+        sq.affine_scan(torch.ones(4, 2).requires_grad_(), torch.ones(4, 2), out=torch.empty(4, 2))
 
 
 def test_half_precision_is_computed_in_float32(rng):
