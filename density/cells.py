@@ -13,6 +13,7 @@ MINIMUM = 5  # samples
 _LEAST_COUNT, _LEAST_SHARE = 10, 1e-3  # of an atom
 _OUTSTANDING = 10  # times the counts around it that an atom among free values holds
 _OUTSTANDING_GRID = 5  # and one among rounded values, more than a smooth curve through its neighbours
+_VARIED = 20  # distinct values from which on `most` is known well enough to go by its own noise
 _NEIGHBOURS = 4  # on each side
 _MOST_ATOMS = 64
 
@@ -193,7 +194,8 @@ def _outstanding(counts, n: int, most):
     """Which values are atoms: by `most`, what their neighbours on the grid allow, or by the counts around them."""
     heavy = counts >= max(_LEAST_COUNT, _LEAST_SHARE * n)
     if most is not None:
-        heavy &= (counts >= _OUTSTANDING_GRID * most) & (counts - most > 6 * np.sqrt(counts))
+        noise = np.sqrt(most + 1) if len(counts) >= _VARIED else np.sqrt(counts)
+        heavy &= (counts >= _OUTSTANDING_GRID * most) & (counts - most > 6 * noise)
     else:
         k = min(_NEIGHBOURS, len(counts) - 1)
         padded = np.concatenate([np.full(k, np.nan), counts, np.full(k, np.nan)])

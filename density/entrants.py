@@ -62,4 +62,5 @@ def _skewed(data: Cells) -> list[Map]:
     end = min((a * b - m * m) / (a + b - 2 * m), -1 / data.n)
     shape = 2 * float(ndtri(1 - _PART)) / float(np.log((b - end) / (a - end)))
     sign = 1.0 if right else -1.0
-    return [Map("lognormal", (lo if right else hi) + sign * (hi - lo) * end, sign * (hi - lo) * (m - end), shape)]
+    loc, scale = (lo if right else hi) + sign * (hi - lo) * end, sign * (hi - lo) * (m - end)
+    return [Map("lognormal", float(loc), float(scale), shape)]

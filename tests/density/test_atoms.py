@@ -152,6 +152,23 @@ def test_an_atom_at_the_end_of_many_samples(rng, sign):
     assert p.order < 30
 
 
+def test_integers_among_decimals_are_atoms_where_they_are_heaped(rng):
+    """Ratios that most people round: each integer that was met often stands alone, the decimals do not."""
+    x = np.concatenate(
+        [rng.choice([2.0, 3.0, 4.0, 5.0], 200, p=[0.1, 0.4, 0.4, 0.1]), np.round(rng.normal(4, 1, 200), 2)]
+    )
+    p = ds.fit(x)
+    assert p.atoms.values == (2.0, 3.0, 4.0, 5.0)
+    assert np.isclose(p.report.grid, 0.01)
+
+
+@pytest.mark.parametrize("n", [60, 400, 5000])
+def test_integers_of_smooth_laws_have_no_atoms(n):
+    rng = np.random.default_rng(20295)
+    for x in (rng.poisson(3, n), rng.poisson(40, n), np.round(rng.laplace(0, 10, n)), rng.geometric(0.3, n)):
+        assert not len(cells(np.asarray(x, float), None, 1).atoms)
+
+
 def test_free_data_have_no_atoms(rng):
     for x in (rng.standard_normal(5000), rng.choice(rng.standard_normal(3000), 3000), rng.standard_cauchy(300_000)):
         assert not len(cells(x, None, 1).atoms)

@@ -27,5 +27,6 @@ def test_a_row_has_every_contender_and_the_least_in_bold(monkeypatch):
     monkeypatch.setattr(bench, "CONTENDERS", {**some, "gaussian_kde": bench.Peer("scipy.stats", bench.gaussian_kde, 9)})
     row = bench.markdown(2000, 1).splitlines()[-1]
     assert row.startswith("| laplace | **")
-    assert row.endswith("| n/a |")
+    assert row.endswith("(9 samples) |")
+    assert row.count("samples") == 1
     assert row.count("**") == 2
