@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from seqsolve._checks import followed
 from seqsolve._prefix import prefixes
 from seqsolve.attention.state import SoftmaxState
 from seqsolve.scan import affine_scan
+
+_APART = 1 << 14  # numbers of one head from which a scan of its own costs less than moving time to the front
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,15 @@ class ChannelParts:
 
 
 def _compiled(decay: Tensor, write: Tensor, S: Tensor) -> Tensor:
+    B, H = write.shape[:2]
+    apart = write.numel() >= _APART * max(1, B * H) and decay.shape == write.shape
     try:
+        if apart and not followed(decay, write, S):  # one head after the other lies together in memory as it is
+            states = torch.from_numpy(np.empty(tuple(write.shape), write.detach().new_empty(0).numpy().dtype))
+            for i in range(B):
+                for j in range(H):
+                    affine_scan(decay[i, j], write[i, j], S[i, j], structure="diag", out=states[i, j])
+            return states
         return affine_scan(decay, write, S, dim=2)
     except OverflowError:  # the driver looks for the step
         return torch.full_like(write * S[:, :, None], torch.nan)

@@ -394,3 +394,13 @@ def test_misuse_is_answered_with_a_sentence(case):
         inputs[key] = change(inputs[key])
     with pytest.raises(error, match=sentence):
         la.TABLE[name].function(**inputs, **options)
+
+
+def test_long_heads_are_scanned_one_by_one_with_the_same_numbers():
+    given = la.TABLE["min_gru"].example(B=2, H=2, T=300, dk=64, dv=64, dtype=torch.float64)
+    found, state = la.min_gru(**given)
+    followed, _ = la.min_gru(given["q"], given["k"], given["v"].clone().requires_grad_())
+    expected, last = la.min_gru(**given, form="step")
+    for o in (found, followed.detach()):
+        torch.testing.assert_close(o, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(state, last, rtol=1e-12, atol=1e-12)
