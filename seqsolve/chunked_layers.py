@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .cells import _PIECE, Layout, Track, Weights, lane_seconds
 from .dispatch import fused_seconds
-from .lanes import LaneFlow, Lanes, lane_count, probing_limit
+from .lanes import LaneFlow, Lanes, lane_count, pair_price, probing_limit
 from .shooting import Outcome, burn_in, shoot
 
 SEAM = 8  # units of eps that a seam of a drop-in may have: its users compare with torch's own outputs
@@ -36,7 +36,7 @@ def shoot_track(
         return None
     seconds = fused_seconds(weights, batch)
     lane = lane_seconds(weights.kind, weights.hidden, weights.w_ih.shape[1], out.itemsize)
-    few = probing_limit(steps, batch, seconds, lane, lane_count(out.dtype)) < _SHORTEST
+    few = probing_limit(steps, pair_price(batch, seconds, lane, lane_count(out.dtype))) < _SHORTEST
     if not insist and (few or seconds * steps < _WORTH):
         return None
     H, lstm = weights.hidden, weights.kind == "lstm"

@@ -27,12 +27,12 @@ class Run:
     def __init__(
         self, problem: Recurrence, method: str, window: Any = "auto", tol: float | None = None,
         max_sweeps: int | None = None, on_fail: str = "sequential", *, damping: float | str = "auto",
-        matrix: Tensor | None = None, guess: Tensor | None = None,
+        matrix: Tensor | None = None, guess: Tensor | None = None, burn: int | None = None,
     ):  # fmt: skip
         self.problem, self.method, self.on_fail, self.max_sweeps = problem, METHODS[method], on_fail, max_sweeps
         self.adaptive = window == "auto"
         self.window = FIRST_WINDOW if self.adaptive else int(window)
-        self.given = guess
+        self.given, self.burn = guess, burn
         self.damping = damping
         self.shared: dict[str, Any] = {"matrix": matrix}
         x0 = problem.x0
@@ -88,7 +88,7 @@ class Run:
             before = torch.cat([x0[None], self.given[:-1]]).reshape(len(self.given), *flow.shape)
         found = shoot(
             flow, x0.reshape(flow.shape), self.tol, length=None if self.adaptive else self.window, guess=before,
-            repair=self.on_fail == "sequential",
+            repair=self.on_fail == "sequential", burn=self.burn,
         )  # fmt: skip
         seconds = time.perf_counter() - clock
         self.exact, self.seam, self.largest_window = bool(found.abandoned), found.seam, found.length

@@ -13,10 +13,11 @@ from .cells import _SIGMOID, GATES, Weights, _register_bytes, lane_seconds
 
 _WORTH_A_THREAD = 5e-4  # seconds of work that pay for one more thread
 PROBES = 8  # places where pairs of trajectories are followed
-BUDGET = 0.05  # of the time of all steps in order, which the pairs may be followed for
+SHARE, BUDGET, _ENOUGH = 0.01, 0.05, 96  # of the time of all steps: for the pairs, and at most while these are so few
 _REGISTER = 1e-4  # seconds of steps that are worth one more register of chunks, each of which costs calls
-_CALL = 6e-4  # seconds that the burn-in and the seams take beyond their steps
-_PAYS = 0.6  # of the time of the loop that chunks must be estimated to stay below on one thread
+CALL = 4e-4  # seconds that the calls of the chunks and the seams take beyond their steps
+PAYS = 0.75  # of the time of the loop that chunks must be estimated to stay below
+_SECOND = 0.6  # of a thread that a second one is counted as: machines are shared
 _TILES = {"rnn_tanh": (8, 4, 1), "rnn_relu": (8, 4, 1), "gru": (2, 1), "lstm": (2, 1)}
 
 
@@ -90,10 +91,17 @@ class Lanes:
         return groups.transpose(0, 2, 1).reshape(padded, self.size)[:count].copy()
 
 
-def probing_limit(steps: int, batch: int, loop: float, lane: float, lanes: int) -> int:
-    """Steps that the pairs of all probes may be followed for, in registers, within a part of the time of the loop."""
-    registers = -(-2 * PROBES * batch // lanes)
-    return int(steps * min(BUDGET / 2 * loop / (registers * lanes * lane), BUDGET))
+def probing_limit(steps: int, price: float) -> int:
+    """Steps that the pairs of all probes may be followed for; `price` of one of them, in steps in order.
+
+    A hundredth of the time of all steps, or a twentieth of it as long as these are fewer than 96.
+    """
+    return int(min(max(SHARE * steps / price, min(_ENOUGH, BUDGET * steps / price)), BUDGET * steps))
+
+
+def pair_price(batch: int, loop: float, lane: float, lanes: int) -> float:
+    """One step of all pairs in registers over one step of the loop."""
+    return -(-2 * PROBES * batch // lanes) * lanes * lane / loop
 
 
 class LaneFlow:
@@ -148,8 +156,8 @@ class LaneFlow:
         self.out[at, self.column : self.column + self.width] = rows[..., : self.width].numpy()
 
     def limit(self):
-        part = probing_limit(self.steps, self.batch, self.seconds, self.lanes.seconds, len(self.lanes.lanes))
-        return int(BUDGET * self.steps) if self.insist else part
+        price = pair_price(self.batch, self.seconds, self.lanes.seconds, len(self.lanes.lanes))
+        return int(BUDGET * self.steps) if self.insist else probing_limit(self.steps, price)
 
     def count(self, burn):
         """Up to 16 whole registers of chunks of four burn-ins or more, or shorter ones; 1 where the loop is as fast."""
@@ -160,9 +168,15 @@ class LaneFlow:
         C = C or min(together, self.steps // (2 * burn))
         if C < 2:
             return 1
-        registers = -(-C * self.batch // L)
-        ours = _CALL + (self.steps // C + burn) * registers * L * self.lanes.seconds
-        return C if self.insist or ours < _PAYS * self.steps * self.seconds else 1
+        return C if self.insist or self.cost(C, burn) < PAYS * self.steps * self.seconds else 1
+
+    def cost(self, chunks: int, burn: int) -> float:
+        """Seconds that this many chunks are estimated to take."""
+        L = len(self.lanes.lanes)
+        registers = -(-chunks * self.batch // L)
+        alone = (self.steps // chunks + burn) * registers * L * self.lanes.seconds
+        workers = min(self.workers, registers, 1 + int(alone / _WORTH_A_THREAD))
+        return CALL + alone / (1 + _SECOND * (workers - 1))
 
 
 def _packed(rows: np.ndarray, gates: int, tiles: tuple[int, ...]) -> np.ndarray:

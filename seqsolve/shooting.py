@@ -11,12 +11,14 @@ multiple shooting (Bellen, Zennaro 1989, doi:10.1016/0377-0427(89)90037-X) with 
 (Falgout et al. 2014, doi:10.1137/130944230; for GRU: Moon and Cyr 2022, arXiv:2203.04738).
 
 M is measured beforehand (step 0): pairs of trajectories from unlike states, at places spread over the time axis, until
-all pairs have met. Where they do not, in a twentieth of the time that all steps take, nothing else is tried.
+all pairs have met, or are half way to it (in decades) and nearing by a steady factor. Where they do not, in a hundredth
+of the time that all steps take, or a twentieth where a hundredth is very few steps, nothing else is tried.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,13 +26,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ._torch_threads import few_threads
+from .cells import lane_seconds
 from .dispatch import fused_seconds
-from .lanes import BUDGET, PROBES, LaneFlow, Lanes
+from .lanes import BUDGET, PROBES, LaneFlow, Lanes, lane_count, probing_limit
 from .recurrence import CellRecurrence, StepRecurrence
 
 _PATIENCE = 48  # steps before pairs are given up that do not approach fast enough
 _FIRST = 8  # steps of a pair before the first look
 _MARGIN = 1.25  # the burn-in over what the slowest pair took
+_TIMED = 8  # steps of all chunks that a step of the user is timed by
 
 
 class Flow(Protocol):
@@ -64,6 +69,10 @@ class Flow(Protocol):
 
     def count(self, burn: int) -> int:
         """A number of chunks that suits the machine and a burn-in; 1 where it does not pay."""
+        ...
+
+    def cost(self, chunks: int, burn: int) -> float:
+        """Seconds that this many chunks are expected to take."""
         ...
 
 
@@ -197,7 +206,8 @@ def _given_up(flow: Flow, x0: Tensor, reason: str, order: bool) -> Outcome:
 def burn_in(flow: Flow, x0: Tensor, tol: float) -> int | None:
     """Steps after which trajectories from unlike states have met at every probe, and a quarter more; None if not.
 
-    One of a pair starts from zero, as the chunks do, the other from random signs.
+    One of a pair starts from zero, as the chunks do, the other from random signs. Pairs that have come half of the way,
+    in decades, within the limit are expected to go on at the same rate: the seams tell if they do not.
     """
     limit = flow.limit()
     spacing = (flow.steps - limit) // PROBES
@@ -207,7 +217,7 @@ def burn_in(flow: Flow, x0: Tensor, tol: float) -> int | None:
     size = _finite(float(flow.chunks(zero, PROBES, first, spacing, _FIRST, keep=False).abs().max())) or 1.0
     signs = torch.randint(0, 2, zero.shape, generator=torch.Generator().manual_seed(20240921)) * 2 - 1
     states = torch.cat([zero, (size * signs).to(zero.dtype)])
-    done, step, last = 0, _FIRST, 0.0
+    done, step, last, ahead = 0, _FIRST, 0.0, math.inf
     while done < limit:
         step = min(step, limit - done)
         states = flow.chunks(states, PROBES, first + done, spacing, step, keep=False)
@@ -226,14 +236,15 @@ def burn_in(flow: Flow, x0: Tensor, tol: float) -> int | None:
         if done >= _PATIENCE and done + ahead > 2 * limit:
             return None
         step = int(min(max(1.1 * ahead, 4), 2 * done, max(_PATIENCE - done, done)))
-    return None
+    halfway = 2 * last <= math.log(tol) and ahead <= done
+    return int(_MARGIN * (done + ahead)) + _FIRST if halfway else None
 
 
 class StepFlow:
     """A step of the user: chunks are an axis in front of its batch."""
 
-    def __init__(self, problem, states: Tensor):
-        self.problem, self.states = problem, states
+    def __init__(self, problem, states: Tensor, *, insist: bool = False):
+        self.problem, self.states, self.insist = problem, states, insist
         self.steps, self.shape = problem.steps, tuple(problem.x0.shape)
 
     def chunks(self, states, places, first, spacing, steps, keep=True):
@@ -242,11 +253,12 @@ class StepFlow:
         inputs = self.problem.inputs[first:end].unfold(0, steps, spacing)
         out = self.states[first:end].unfold(0, steps, spacing) if keep else None
         copies = len(states) // places
-        for t in range(steps):
-            u = inputs[..., t]
-            states = self.problem.apply(states, u if copies == 1 else u.repeat(copies, *[1] * (u.dim() - 1)))
-            if out is not None:
-                out[..., t] = states
+        with few_threads(states.numel() * self.shape[-1]):
+            for t in range(steps):
+                u = inputs[..., t]
+                states = self.problem.apply(states, u if copies == 1 else u.repeat(copies, *[1] * (u.dim() - 1)))
+                if out is not None:
+                    out[..., t] = states
         return states
 
     def order(self, state, first, last):
@@ -262,7 +274,7 @@ class StepFlow:
         self.states[times] = rows
 
     def limit(self):
-        return int(BUDGET * self.steps)
+        return int(BUDGET * self.steps) if self.insist else probing_limit(self.steps, 1.0)
 
     def count(self, burn):
         # a step costs its overhead, worth about 4000 numbers, plus its numbers, for T / C + 2 M steps
@@ -270,11 +282,35 @@ class StepFlow:
         best = math.sqrt(self.steps / (2 * burn) * 4000 / numbers)
         return int(min(best, self.steps // (2 * burn)))
 
+    def cost(self, chunks, burn):
+        # measured: what a step of all chunks takes is the user's affair
+        length, few = self.steps // chunks, min(_TIMED, burn)
+        start = torch.zeros((chunks, *self.shape), dtype=self.states.dtype)
+        seconds = []
+        for _ in range(2):  # the first call may allocate
+            begin = time.perf_counter()
+            self.chunks(start, chunks, 0, length, few)
+            seconds.append((time.perf_counter() - begin) / few)
+        return (length + burn) * min(seconds)
+
+
+def loop_seconds(problem: CellRecurrence) -> float:
+    """Seconds that one step of a known cell takes in order."""
+    weights, batch = problem.weights, problem.x0.numel() // problem.x0.shape[-1]
+    if problem.kind != "lstm":
+        return fused_seconds(weights, batch)
+    dtype, inputs = weights.w_hh.dtype, weights.w_ih.shape[1]
+    L = lane_count(dtype)  # its steps in order are lanes, too, since c has to be kept
+    return -(-batch // L) * L * lane_seconds("lstm", weights.hidden, inputs, dtype.itemsize)
+
 
 def flow_of(problem: Any, states: Tensor, workers: int, *, insist: bool = False) -> Flow:
-    """The flow of what `solve` solves; `states` (T, ..., n) is filled in. `insist` on chunks that are no faster."""
+    """The flow of what `solve` solves; `states` (T, ..., n) is filled in.
+
+    `insist` on chunks that may be no faster, and on pairs that are followed for a twentieth of all steps.
+    """
     if isinstance(problem, StepRecurrence):
-        return StepFlow(problem, states)
+        return StepFlow(problem, states, insist=insist)
     if not isinstance(problem, CellRecurrence):
         raise TypeError(f"shooting has no flow for {type(problem).__name__}; use another method")
     n, batch = problem.x0.shape[-1], problem.x0.numel() // problem.x0.shape[-1]
@@ -286,9 +322,15 @@ def flow_of(problem: Any, states: Tensor, workers: int, *, insist: bool = False)
         states[first:last] = problem.advance(state.reshape(problem.x0.shape), first, last)
         return states[last - 1].reshape(batch, n)
 
-    L = len(lanes.lanes)
-    loop = -(-batch // L) * L * lanes.seconds if lstm else fused_seconds(problem.weights, batch)
     x = problem.inputs.reshape(-1, problem.inputs.shape[-1]).contiguous().numpy()
     return LaneFlow(
-        lanes, x, states.view(-1, n).numpy(), batch, order, loop, cells=lstm, workers=workers, insist=insist
+        lanes,
+        x,
+        states.view(-1, n).numpy(),
+        batch,
+        order,
+        loop_seconds(problem),
+        cells=lstm,
+        workers=workers,
+        insist=insist,
     )

@@ -144,14 +144,16 @@ def solve(
         model_sweeps = positive_integer(model_sweeps, "model_sweeps")
         return _model(step, x0, inputs, problem, method, model_sweeps, window, damping, matrix, guess, clock)
     with torch.no_grad():
-        reason = "asked for"
+        reason, burn = "asked for", None
         if method == "auto":
-            from .diagnose import verdict
+            from .verdict import verdict
 
-            method, reason = verdict(problem)
+            found = verdict(problem, tol)
+            method, reason, burn = found.method, found.reason, found.burn
         run = Run(
             problem, method, window, tol, max_sweeps, on_fail,
             damping=damping, matrix=matrix, guess=_checked_guess(guess, problem),
+            burn=burn,
         )  # fmt: skip
         run.go()
         certificate, status = run.certify()

@@ -147,6 +147,7 @@ class _Parts:
             self.product = self._end_map()
             starts, ends, products, scales = self._exchange()
             seams = [_distance(ends[r], starts[r + 1]) for r in range(ranks.size - 1)]
+            self.seam = max((gap / (max(scales) or 1.0) for gap in seams), default=0.0)
             if all(gap <= self.run.tol * max(scales[: r + 2]) for r, gap in enumerate(seams)):
                 break
             self.start = _corrected(starts, ends, products, scales)[ranks.rank]
@@ -154,14 +155,16 @@ class _Parts:
         self.before = self.x0 if ranks.rank == 0 else ends[ranks.rank - 1]  # where the part before truly ended
 
     def _solve_part(self, guess: Tensor | None) -> None:
-        self.problem = problem = self._problem(self.start)
+        self.problem, burn = self._problem(self.start), None
+        problem = self.problem
         if self.method == "auto":
-            from seqsolve.diagnose import verdict
+            from seqsolve.verdict import verdict
 
-            self.method, self.reason = verdict(problem)
+            found = verdict(problem, self.tol)
+            self.method, self.reason, burn = found.method, found.reason, found.burn
         if guess is not None:
             guess = torch.where(torch.isfinite(guess), guess, 0.0)
-        self.run = Run(problem, self.method, self.window, self.tol, guess=guess)
+        self.run = Run(problem, self.method, self.window, self.tol, guess=guess, burn=burn)
         self.run.go()
         self.states = self.run.states
 
@@ -225,25 +228,33 @@ class _Parts:
             ranks.all(torch.full((2, *self.x0.shape), math.nan, dtype=self.x0.dtype), "exchanging errors")
         facts = [
             growth.residual, growth.scale, growth.gaps.largest, growth.noise.largest, growth.logs, growth.steps,
-            finite, run.failed, run.repaired, steps, run.method.exact,
+            finite, run.failed, run.repaired, steps, run.exact or not steps, run.seam or 0.0,
+            run.method.exact or run.method.chunked or not steps,
         ]  # fmt: skip
         table = torch.stack(ranks.all(torch.tensor(facts, dtype=torch.float64), "comparing certificates")).T
-        return _verdict(Growth(problem, run.eps), table.tolist(), run)
+        return _verdict(Growth(problem, run.eps), table.tolist(), run, self.seam)
 
 
-def _verdict(growth: Growth, table: list[list[float]], run: Run) -> tuple[Certificate, Status]:
-    """The facts of all ranks as one certificate."""
-    residual, scale, gaps, noise, logs, steps, finite, failed, repaired, lengths, exact = table
+def _verdict(growth: Growth, table: list[list[float]], run: Run, between: float) -> tuple[Certificate, Status]:
+    """The facts of all ranks as one certificate; `between` is the largest gap between the parts, over the scale.
+
+    Steps in order are exact however much a second evaluation of them, in another order of rounding, differs: what is
+    left to meet are the seams between the parts. All other steps have to meet the residual.
+    """
+    residual, scale, gaps, noise, logs, steps, finite, failed, repaired, lengths, exact, seam, seamed = table
     if not any(lengths):
         return Certificate("empty"), Status.EMPTY
     growth.residual, growth.scale = max(residual), max(scale)
     growth.gaps.largest, growth.noise.largest = (max(x, key=lambda v: (math.isnan(v), v)) for x in (gaps, noise))
     growth.logs, growth.steps = sum(logs), int(sum(steps))
     size = growth.residual / (growth.scale or 1.0)
+    held = max((r for r, own in zip(residual, exact) if not own), default=0.0) / (growth.scale or 1.0)
+    ordered = all(exact) and between == 0
+    kind = "exact sequential" if ordered else "seam" if all(seamed) else "residual"
     certificate = Certificate(
-        "exact sequential" if len(exact) == 1 and exact[0] else "residual", size, growth.amplification, growth.bound,
-        lyapunov=growth.lyapunov, finite=all(finite),
-        met=not any(failed) and size <= 4 * max(run.tol, 16 * run.eps),
+        kind, size, growth.amplification, growth.bound, lyapunov=growth.lyapunov, finite=all(finite),
+        met=not any(failed) and between <= 4 * run.tol and held <= 4 * max(run.tol, 16 * run.eps),
+        seam=max(between, *seam) if kind == "seam" else None,
     )  # fmt: skip
     if not certificate.finite:
         return certificate, Status.NONFINITE
@@ -251,6 +262,8 @@ def _verdict(growth: Growth, table: list[list[float]], run: Run) -> tuple[Certif
         return certificate, Status.DIVERGED
     if not certificate.ok:
         return certificate, Status.CHAOTIC if (growth.lyapunov or 0) > 0 else Status.SENSITIVE
+    if ordered:
+        return certificate, Status.SEQUENTIAL
     return certificate, Status.REPAIRED if any(repaired) else Status.CONVERGED
 
 

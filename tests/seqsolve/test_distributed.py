@@ -146,6 +146,11 @@ def test_misuse_is_answered_with_a_sentence():
         empty = distributed.solve(lambda h, u: h, x, torch.zeros(0, 2, 1))
         assert empty.status.name == "EMPTY"
         assert empty.states.shape == (0, 2, 1)
+        exact = distributed.solve(
+            lambda h, u: 0.5 * h + u + 1e-5 * (h.dim() > 1), x[0], x.expand(2, 1), method="sequential"
+        )
+        assert (exact.status.name, exact.certificate.kind) == ("SEQUENTIAL", "exact sequential")
+        assert exact.certificate.residual > 1e-6  # of a step that gives something else where steps are stacked
         with pytest.raises(TypeError, match=r"expected a SoftmaxState"):
             distributed.merge(x)
         with pytest.raises(ValueError, match=r"they split one time axis"):

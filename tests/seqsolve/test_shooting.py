@@ -75,8 +75,10 @@ def test_short_sequences_are_made_in_order(T, rng):
     for window in ("auto", 1, 5, 1000):
         solution = sq.solve(step, x0, u, method="shooting", window=window)
         assert solution.ok
-        assert solution.status is sq.Status.EMPTY if T == 0 else solution.status.name in ("SEQUENTIAL", "CONVERGED")
-        assert torch.equal(solution.states, loop(step, x0, u)) or solution.status is sq.Status.CONVERGED
+        ended = ("EMPTY",) if T == 0 else ("SEQUENTIAL", "CONVERGED", "REPAIRED")
+        assert solution.status.name in ended
+        assert torch.equal(solution.states, loop(step, x0, u)) or solution.status.name in ended[1:]
+        assert torch.allclose(solution.states, loop(step, x0, u), rtol=0, atol=1e-13)
     empty = sq.solve(step, tensor(rng, 0, 3), tensor(rng, T, 0, 3), method="shooting")
     assert empty.states.shape == (T, 0, 3)
 
@@ -222,7 +224,7 @@ def test_the_diagnosis_predicts_it_and_auto_takes_it(rng):
     assert not slow.predictions["shooting"].complete
     module = sq.gallery.torch_init("gru", 4, 4, rng=rng, dtype=torch.float64).requires_grad_(False)
     assert sq.solve(module, x0, u[:300]).method == "sequential"
-    long = sq.solve(module, x0, tensor(rng, 6000, 4))
+    long = sq.solve(module, x0, tensor(rng, 60_000, 4))
     assert long.method == "shooting"
     assert long.ok
 
@@ -299,7 +301,7 @@ def test_drop_ins_take_chunks_by_themselves(rng, monkeypatch):
     from seqsolve import chunked_layers, lanes, recurrent
 
     monkeypatch.setattr(chunked_layers, "_WORTH", 1e-4)
-    monkeypatch.setattr(lanes, "_CALL", 0.0)  # so short a call would not pay for the chunks
+    monkeypatch.setattr(lanes, "CALL", 0.0)  # so short a call would not pay for the chunks
     gru = sq.gallery.torch_init("gru", 3, 4, rng=rng).requires_grad_(False)
     fast, x = sq.parallelize(gru), tensor(rng, 20_000, 3, dtype=torch.float32)
     assert float((fast(x)[0] - gru(x)[0]).abs().max()) < 2e-6
