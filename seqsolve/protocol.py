@@ -133,6 +133,7 @@ class ProtocolRecurrence(StepRecurrence):
         self.name = f"a cell of class {type(cell).__name__}"
         given = cell.structure if cell.linear is None else "diag"
         self.own = given if isinstance(given, tuple) else None if given is None else (given, 1)
+        self.looked = cell.linear is not None or cell.jacobian is not None  # then it says what it is
         self.fused = _fusible(cell, drive)
 
     @classmethod
@@ -152,25 +153,18 @@ class ProtocolRecurrence(StepRecurrence):
 
     @property
     def unstructured(self):
-        known = self.cell.linear is not None or self.cell.jacobian is not None or self.own is not None
-        return not known or not self.faithful
+        return self.cell.linear is None and self.cell.jacobian is None and super().unstructured
 
     def linearize(self, before, first, structure=None):
         if structure is not None or self.structure is not None:
             return super().linearize(before, first, structure)
         u = self.inputs[first : first + len(before)]
         J = self._closed_form(before, u)
-        if J is not None:
-            if not self.checked:
-                self._compare(before[:1], u[:1])
-            return self.evaluate(before, first), J
-        if self.own is None or not self.faithful:
+        if J is None:  # what the cell says is probed against autograd, and given up where it leaves something out
             return super().linearize(before, first)
-        self.structure = self.own  # probed against autograd, and given up where it leaves something out
-        try:
-            return super().linearize(before, first)
-        finally:
-            self.structure = None
+        if not self.checked:
+            self._compare(before[:1], u[:1])
+        return self.evaluate(before, first), J
 
     def _closed_form(self, before: Tensor, u: Tensor) -> Linearization | None:
         if self.cell.linear is not None:

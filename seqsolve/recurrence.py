@@ -16,6 +16,7 @@ from .lanes import Lanes
 from .linearization import Block, Dense, Diagonal, Gates, Linearization, LowRank, restructure
 
 Structure = tuple[str, int] | None
+_WORTH = 3  # numbers in a state from which on two backward passes are fewer than one for each
 _TYPICAL = 32  # steps whose Jacobians at zero are averaged where a constant matrix has to be derived
 
 
@@ -62,12 +63,16 @@ def _mean_at_zero(problem: Recurrence, first: int, last: int) -> Tensor:
 class StepRecurrence:
     """A user's own step(x, u), batched over leading axes, in torch.
 
-    With gradients enabled all that it returns carries a graph.
+    With gradients enabled all that it returns carries a graph. Units that act on themselves alone are recognised at the
+    first linearisation: two backward passes in place of n then give the Jacobians, and one of them is a probe which, at
+    every linearisation, shows whether anything stands beside the diagonal.
     """
 
     name = "a step of the user"
     structure: Structure = None
     faithful = True  # no probe has shown that the structure leaves something out
+    own: Structure = None  # what all Jacobians so far were found to be
+    looked = False  # whether that was tried
 
     def __init__(self, step: Callable, x0: Tensor, inputs: Tensor):
         self.step, self.x0, self.inputs, self.steps = step, x0, inputs, len(inputs)
@@ -102,7 +107,20 @@ class StepRecurrence:
 
     @property
     def unstructured(self):
-        return self.structure is None or not self.faithful
+        self._look(self.x0[None], self.inputs[:1])
+        return (self.structure is None and self.own is None) or not self.faithful
+
+    def _look(self, before, u) -> None:
+        """Find out once whether autograd is right, and whether the Jacobian here is diagonal."""
+        if self.differences is None:
+            with torch.no_grad():
+                self.differences = not self._autograd_is_right(before[:1].detach(), u[:1].detach())
+        if not self.looked and not self.differences and before.shape[-1] >= _WORTH:
+            self.looked = True
+            if self.structure is None and self.own is None:
+                with torch.no_grad():
+                    self._structured(before[:1].detach(), u[:1].detach(), ("diag", 1))
+                self.own = ("diag", 1) if self.faithful else None
 
     def apply(self, x, u):
         """One step of states and inputs that are stacked on leading axes."""
@@ -110,11 +128,10 @@ class StepRecurrence:
 
     def linearize(self, before, first, structure=None):
         u = self.inputs[first : first + len(before)]
-        if self.differences is None:
-            with torch.no_grad():
-                self.differences = not self._autograd_is_right(before[:1].detach(), u[:1].detach())
-        if structure is None and self.structure is not None and self.faithful:
-            values, linear = self._structured(before, u, self.structure)
+        self._look(before, u)
+        known = self.structure or self.own
+        if structure is None and known is not None and self.faithful:
+            values, linear = self._structured(before, u, known)
             if self.faithful:
                 return values, linear
         if structure is None or structure[0] == "dense":

@@ -98,3 +98,64 @@ def test_a_structure_that_does_not_hold_costs_sweeps_never_accuracy(rng):
     gru = sq.gallery.torch_init("gru", 3, 6, rng=rng, dtype=torch.float64).requires_grad_(False)
     for linearization in ("dense", "diag", ("block", 2), ("low-rank", 3)):
         assert sq.solve(gru, x0, u[:, :3], method="newton", linearization=linearization).ok
+
+
+def passes(step, n, T=200, **options):
+    """Rows that the step was given, over the steps, and the solution."""
+    rows = 0
+
+    def counted(x, u):
+        nonlocal rows
+        rows += x.numel() // n
+        return step(x, u)
+
+    u = torch.linspace(0, 40, T * n).double().sin().reshape(T, n)
+    found = sq.solve(counted, torch.zeros(n).double(), u, window=T, **options)
+    return rows / T, found
+
+
+def test_units_that_act_on_themselves_alone_are_recognised():
+    n = 24
+    a = torch.linspace(-0.9, 0.9, n).double()
+    rows, found = passes(lambda x, u: torch.tanh(a * x + u), n, method="newton")
+    assert found.ok
+    assert rows < 3 * (found.sweeps + 2)  # the values and two backward passes a sweep, not n
+    exact = passes(lambda x, u: torch.tanh(a * x + u), n, method="sequential")[1]
+    assert torch.allclose(found.states, exact.states, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("start", [0, 60])
+def test_a_coupling_that_shows_later_ends_the_belief(start):
+    """Diagonal at first, so it is believed; from step `start` on the neighbours act, which every probe may show."""
+    n = 12
+    a, C = torch.linspace(-0.6, 0.6, n).double(), 0.3 * torch.eye(n).double().roll(1, 0)
+
+    def step(x, u):
+        late = (u[..., :1] > 0).to(x.dtype)
+        return torch.tanh(a * x + late * (x @ C.T) + 0.5 * u)
+
+    u = torch.linspace(0, 40, 200 * n).double().sin().reshape(200, n)
+    u[:, 0] = torch.where(torch.arange(200) < start, -0.5, 0.5)
+    zero = torch.zeros(n).double()
+    newton, exact = (sq.solve(step, zero, u, method=method, window=50) for method in ("newton", "sequential"))
+    assert newton.ok
+    assert newton.sweeps < 8  # of Newton with the whole Jacobians
+    assert torch.allclose(newton.states, exact.states, rtol=0, atol=1e-12)
+    assert newton.certificate.amplification == pytest.approx(exact.certificate.amplification, rel=1e-6)
+
+
+def test_the_gradient_through_recognised_units_is_that_of_the_loop():
+    n = 8
+    a = torch.linspace(-0.9, 0.9, n).double().requires_grad_()
+    u, zero = torch.linspace(0, 9, 40 * n).double().sin().reshape(40, n), torch.zeros(n).double()
+
+    def step(x, v):
+        return torch.tanh(a * x + v)
+
+    x, total = zero, 0
+    for v in u:
+        x = step(x, v)
+        total = total + x.square().sum()
+    (wanted,) = torch.autograd.grad(total, a)
+    (found,) = torch.autograd.grad(sq.solve(step, zero, u, method="newton").states.square().sum(), a)
+    assert torch.allclose(found, wanted, rtol=1e-11)
