@@ -181,7 +181,8 @@ def table(n: int, seeds: int) -> dict[str, dict[str, Figure]]:
                 if peer.library and peers.why_absent(peer.library):
                     continue
                 every = [measure(known, peer.fit, n, 20290 + s, peer.most) for s in range(seeds)]
-                middle = [float(np.median([getattr(f, k) for f in every])) for k in ("divergence", "held_out", "seconds")]
+                columns = np.array([(f.divergence, f.held_out, f.seconds) for f in every])
+                middle = [float(v) for v in np.median(columns, axis=0)]
                 rows[known.name][name] = Figure(middle[0], middle[1], middle[2], every[0].of)
     return rows
 
