@@ -16,7 +16,9 @@ from torch import Tensor
 
 from .recurrence import Recurrence
 
-_RESERVE = 1.25  # the true error was at most 1.18 times the estimate where that mattered, in 4500 random recurrences
+# one realisation of rounding may cancel (n = 1, T = 2) and was up to 800 times too small in 16,000 random recurrences
+# of up to 100 steps; of the largest of three the true error was 5 times as much once in 26,000, mostly a fifth
+_NOISES, _RESERVE = 3, 3.0
 _WRITTEN = 32  # numbers in a state of a dense step up to which its Jacobians are cheaper than differences in order
 _JACOBIAN_ELEMENTS = 1 << 22  # memory for the Jacobians of one window: O(window n^2), never O(T n^2)
 
@@ -28,17 +30,17 @@ class Growth:
         self.problem, self.eps = problem, eps
         self.residual = self.scale = self.logs = 0.0
         self.steps = 0
-        self.gaps, self.noise = _Carried(problem.x0), _Carried(problem.x0)
+        self.gaps, self.noises = _Carried(problem.x0), [_Carried(problem.x0) for _ in range(_NOISES)]
 
     @property
     def amplification(self) -> float:
-        """The largest state of e_t = J_t e_{t-1} + random signs."""
-        return self.noise.largest
+        """The largest state of e_t = J_t e_{t-1} + random signs, in the worst of three realisations."""
+        return max((noise.largest for noise in self.noises), key=lambda v: (math.isnan(v), v))
 
     @property
     def bound(self) -> float:
         """First-order distance, over the scale, to the trajectory of the steps as evaluated, plus rounding."""
-        return _RESERVE * (self.gaps.largest / (self.scale or 1.0) + self.noise.largest * self.eps)
+        return _RESERVE * (self.gaps.largest / (self.scale or 1.0) + self.amplification * self.eps)
 
     @property
     def lyapunov(self) -> float | None:
@@ -60,17 +62,18 @@ class Growth:
             gap = values - states[low:high]
             self.residual = max(self.residual, _largest(gap))
             self.scale = max(self.scale, float(states[low:high].abs().max()))
-            signs = torch.from_numpy(rng.integers(0, 2, tuple(gap.shape)) * 2 - 1).to(gap.dtype)
-            rhs = self.gaps.scaled(gap), self.noise.scaled(signs), torch.zeros_like(gap)
-            errors = self.gaps.error, self.noise.error, probe
+            signs = torch.from_numpy(rng.integers(0, 2, (_NOISES, *gap.shape)) * 2 - 1).to(gap.dtype)
+            added = zip((self.gaps, *self.noises), (gap, *signs))
+            rhs = [*(carried.scaled(what) for carried, what in added), torch.zeros_like(gap)]
+            errors = [self.gaps.error, *(noise.error for noise in self.noises), probe]
             if linear is None:
                 inputs = problem.inputs[low:high]
                 paths = _differences(problem, before, inputs, torch.stack(rhs, 1), torch.stack(errors)).unbind(1)
             else:
                 paths = [linear.scan(b, e) for b, e in zip(rhs, errors)]
-            self.gaps.advance(paths[0])
-            self.noise.advance(paths[1])
-            probe = self._probe(paths[2], probe)
+            for carried, path in zip((self.gaps, *self.noises), paths):
+                carried.advance(path)
+            probe = self._probe(paths[-1], probe)
 
     def _probe(self, path: Tensor, probe: Tensor) -> Tensor:
         """One perturbation, rescaled at the end of each window (Benettin et al. 1980)."""

@@ -215,19 +215,20 @@ class _Parts:
         growth = Growth(problem, run.eps)
         if finite:
             growth.run(states, 0, steps)
-            ends = ranks.all(torch.stack([growth.gaps.value, growth.noise.value]), "exchanging errors")
+            ends = ranks.all(torch.stack([c.value for c in (growth.gaps, *growth.noises)]), "exchanging errors")
             carried = torch.zeros_like(ends[0])
             for r in range(ranks.rank):
                 carried = (self.products[r] @ carried[..., None])[..., 0] + ends[r]
             if ranks.rank:  # once more, with the errors that the parts before hand over
                 growth = Growth(problem, run.eps)
-                growth.gaps.enter(carried[0])
-                growth.noise.enter(carried[1])
+                for mine, error in zip((growth.gaps, *growth.noises), carried):
+                    mine.enter(error)
                 growth.run(states, 0, steps)
         else:
-            ranks.all(torch.full((2, *self.x0.shape), math.nan, dtype=self.x0.dtype), "exchanging errors")
+            empty = torch.full((1 + len(growth.noises), *self.x0.shape), math.nan, dtype=self.x0.dtype)
+            ranks.all(empty, "exchanging errors")
         facts = [
-            growth.residual, growth.scale, growth.gaps.largest, growth.noise.largest, growth.logs, growth.steps,
+            growth.residual, growth.scale, growth.gaps.largest, growth.amplification, growth.logs, growth.steps,
             finite, run.failed, run.repaired, steps, run.exact or not steps, run.seam or 0.0,
             run.method.exact or run.method.chunked or not steps,
         ]  # fmt: skip
@@ -245,7 +246,7 @@ def _verdict(growth: Growth, table: list[list[float]], run: Run, between: float)
     if not any(lengths):
         return Certificate("empty"), Status.EMPTY
     growth.residual, growth.scale = max(residual), max(scale)
-    growth.gaps.largest, growth.noise.largest = (max(x, key=lambda v: (math.isnan(v), v)) for x in (gaps, noise))
+    growth.gaps.largest, growth.noises[0].largest = (max(x, key=lambda v: (math.isnan(v), v)) for x in (gaps, noise))
     growth.logs, growth.steps = sum(logs), int(sum(steps))
     size = growth.residual / (growth.scale or 1.0)
     held = max((r for r, own in zip(residual, exact) if not own), default=0.0) / (growth.scale or 1.0)

@@ -65,7 +65,7 @@ def test_the_certificate_of_a_wide_step_costs_a_few_evaluations(rng):
     found = sq.solve(step, torch.zeros(n).double(), torch.from_numpy(rng.standard_normal((T, n))), method="sequential")
     assert found.ok
     assert found.certificate.lyapunov < -0.3
-    assert rows < 8 * T
+    assert rows < 10 * T  # a step, an evaluation, one state and five errors beside it, and not 96 passes
 
 
 @pytest.mark.parametrize("gain,name", [(0.5, "SEQUENTIAL"), (3.0, "CHAOTIC")])
@@ -84,3 +84,22 @@ def test_the_ends_of_the_scale(monkeypatch, step):
     exact, differences = (grown(problem, states, monkeypatch, written) for written in (1000, 0))
     assert differences.lyapunov == pytest.approx(exact.lyapunov, rel=1e-6, abs=1e-7)
     assert differences.amplification == pytest.approx(exact.amplification, rel=1e-6)
+
+
+def test_rounding_that_cancels_in_one_realisation_is_seen_in_another(rng):
+    """Short recurrences in single precision against double: where the bound promises 1e-4, no error is larger."""
+    worst = 0.0
+    for _ in range(300):
+        n, gain = int(rng.integers(1, 9)), rng.uniform(2, 6)
+        A, u = gain / n**0.5 * rng.standard_normal((n, n)), 0.5 * rng.standard_normal((7, n))
+        A, u, x0 = (torch.from_numpy(a).float() for a in (A, u, rng.standard_normal(n)))
+        problem = as_recurrence(lambda x, v, A=A: torch.tanh(x @ A.T + v), x0, u)
+        states, growth = problem.advance(x0, 0, 7), Growth(problem, torch.finfo(torch.float32).eps)
+        with torch.no_grad():
+            growth.run(states, 0, 7)
+        A = A.double()
+        exact = as_recurrence(lambda x, v, A=A: torch.tanh(x @ A.T + v), x0.double(), u.double())
+        error = float((exact.advance(x0.double(), 0, 7) - states).abs().max() / states.abs().max())
+        if growth.bound < 1e-3:
+            worst = max(worst, error / growth.bound)
+    assert 0.1 < worst < 1
