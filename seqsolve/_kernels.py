@@ -10,7 +10,7 @@ checked by the callers; there is no fastmath: NaN and inf follow IEEE rules.
 
 import numpy as np
 
-from ._vectors import fill, fma, kernel, load, relu, squash, store, tanh
+from ._vectors import fill, fma, kernel, load, matvec, relu, squash, store, tanh
 
 
 @kernel
@@ -24,8 +24,9 @@ def tanh_array(lanes, x, out):
 # `gates` holds W x + b for every row, packed as the cells read it: (row, tile, gate, lane) with tiles of `lanes`
 # units, the last one padded. `U` is packed (tile, column, gate, lane). Rows of sigmoid gates are halved in both, since
 # sigmoid(x) = 1/2 + tanh(x/2) / 2. Step t of row b stands at start[t] + b of the output, and at start[t] - base + b of
-# the gates, which cover the steps first..last only; the sequence of row b has lengths[b] steps. `state` is (B, P) and
-# carries over from one piece of time to the next. span = first, last, base, low, high, width, column, H.
+# the gates, which cover the steps first..last only; the sequence of row b has lengths[b] steps. `inner` is b_hn of a
+# GRU. `state` is (B, P) and carries over from one piece of time to the next. span = first, last, base, low, high,
+# width, column, H and K; W, bias and K are for `_tile_kernels.py`.
 
 
 @kernel
@@ -79,77 +80,6 @@ def project(lanes, x, K, W, bias, out, low, high):
 
 
 @kernel
-def _matvec1(lanes, U, u, h, at, H, a):
-    """One gate: a + U h, four columns at a time in four accumulators."""
-    L = len(lanes)
-    b, c, d = fill(a, 0.0), fill(a, 0.0), fill(a, 0.0)
-    j = 0
-    while j + 4 <= H:
-        a = fma(h[at + j], load(U, u, lanes), a)
-        b = fma(h[at + j + 1], load(U, u + L, lanes), b)
-        c = fma(h[at + j + 2], load(U, u + 2 * L, lanes), c)
-        d = fma(h[at + j + 3], load(U, u + 3 * L, lanes), d)
-        u += 4 * L
-        j += 4
-    while j < H:
-        a = fma(h[at + j], load(U, u, lanes), a)
-        u += L
-        j += 1
-    return (a + b) + (c + d)
-
-
-@kernel
-def _matvec3(lanes, U, u, h, at, H, a0, a1, a2):
-    """Three gates of one tile: two columns at a time, six accumulators."""
-    L = len(lanes)
-    b0, b1, b2 = fill(a0, 0.0), fill(a0, 0.0), fill(a0, 0.0)
-    j = 0
-    while j + 2 <= H:
-        p, q = h[at + j], h[at + j + 1]
-        a0 = fma(p, load(U, u, lanes), a0)
-        a1 = fma(p, load(U, u + L, lanes), a1)
-        a2 = fma(p, load(U, u + 2 * L, lanes), a2)
-        b0 = fma(q, load(U, u + 3 * L, lanes), b0)
-        b1 = fma(q, load(U, u + 4 * L, lanes), b1)
-        b2 = fma(q, load(U, u + 5 * L, lanes), b2)
-        u += 6 * L
-        j += 2
-    if j < H:
-        p = h[at + j]
-        a0 = fma(p, load(U, u, lanes), a0)
-        a1 = fma(p, load(U, u + L, lanes), a1)
-        a2 = fma(p, load(U, u + 2 * L, lanes), a2)
-    return a0 + b0, a1 + b1, a2 + b2
-
-
-@kernel
-def _matvec4(lanes, U, u, h, at, H, a0, a1, a2, a3):
-    """Four gates of one tile: two columns at a time, eight accumulators."""
-    L = len(lanes)
-    b0, b1, b2, b3 = fill(a0, 0.0), fill(a0, 0.0), fill(a0, 0.0), fill(a0, 0.0)
-    j = 0
-    while j + 2 <= H:
-        p, q = h[at + j], h[at + j + 1]
-        a0 = fma(p, load(U, u, lanes), a0)
-        a1 = fma(p, load(U, u + L, lanes), a1)
-        a2 = fma(p, load(U, u + 2 * L, lanes), a2)
-        a3 = fma(p, load(U, u + 3 * L, lanes), a3)
-        b0 = fma(q, load(U, u + 4 * L, lanes), b0)
-        b1 = fma(q, load(U, u + 5 * L, lanes), b1)
-        b2 = fma(q, load(U, u + 6 * L, lanes), b2)
-        b3 = fma(q, load(U, u + 7 * L, lanes), b3)
-        u += 8 * L
-        j += 2
-    if j < H:
-        p = h[at + j]
-        a0 = fma(p, load(U, u, lanes), a0)
-        a1 = fma(p, load(U, u + L, lanes), a1)
-        a2 = fma(p, load(U, u + 2 * L, lanes), a2)
-        a3 = fma(p, load(U, u + 3 * L, lanes), a3)
-    return a0 + b0, a1 + b1, a2 + b2, a3 + b3
-
-
-@kernel
 def _emit(lanes, value, work, at, out, o, i, H):
     """Lanes i.. of the new state: into the work buffer, and into the output without its padding."""
     L = len(lanes)
@@ -170,10 +100,10 @@ def aligned(like, size):
 
 
 @kernel
-def rnn(lanes, variant, gates, start, lengths, U, bias, state, cell, W_hr, out, span):
+def rnn(lanes, variant, gates, start, lengths, W, bias, U, inner, state, cell, W_hr, out, span):
     """h = tanh or relu (W x + b + U h). Floor a step: H^2 multiply-adds, and H^2 elements of U from cache."""
     L, P = len(lanes), state.shape[1]
-    first, last, base, low, high, width, column, H = span
+    first, last, base, low, high, width, column, H, _ = span
     backwards, rectify = variant
     work = aligned(state, 2 * P)
     for b in range(low, high):
@@ -183,21 +113,22 @@ def rnn(lanes, variant, gates, start, lengths, U, bias, state, cell, W_hr, out, 
         for k in range(steps):
             t = first + (steps - 1 - k if backwards else k)
             g, o = (start[t] - base + b) * P, (start[t] + b) * width + column
-            for i in range(0, P, L):
-                a = _matvec1(lanes, U, i * H, work, old, H, load(gates, g + i, lanes))
+            for tile in range(0, P, L):
+                i = P - L - tile if k & 1 else tile
+                (a,) = matvec(U, i * H, work, old, H, (load(gates, g + i, lanes),))
                 _emit(lanes, relu(a) if rectify else tanh(a), work, new, out, o, i, H)
             old, new = new, old
         state[b] = work[old : old + P]
 
 
 @kernel
-def gru(lanes, variant, gates, start, lengths, U, bias, state, cell, W_hr, out, span):
+def gru(lanes, variant, gates, start, lengths, W, bias, U, inner, state, cell, W_hr, out, span):
     """r, z = sigmoid(..); n = tanh(W x + b + r (U h + b_hh)); h = n + z (h - n), torch's gate order r, z, n.
 
     Floor a step: 3 H^2 multiply-adds, and 3 H^2 elements of U from cache.
     """
     L, P = len(lanes), state.shape[1]
-    first, last, base, low, high, width, column, H = span
+    first, last, base, low, high, width, column, H, _ = span
     backwards, _ = variant
     work = aligned(state, 2 * P)
     for b in range(low, high):
@@ -207,11 +138,12 @@ def gru(lanes, variant, gates, start, lengths, U, bias, state, cell, W_hr, out, 
         for k in range(steps):
             t = first + (steps - 1 - k if backwards else k)
             g, o = (start[t] - base + b) * 3 * P, (start[t] + b) * width + column
-            for i in range(0, P, L):
+            for tile in range(0, P, L):
+                i = P - L - tile if k & 1 else tile
                 e = g + 3 * i
-                r, z, n = _matvec3(
-                    lanes, U, 3 * i * H, work, old, H,
-                    load(gates, e, lanes), load(gates, e + L, lanes), load(bias, i, lanes),
+                r, z, n = matvec(
+                    U, 3 * i * H, work, old, H,
+                    (load(gates, e, lanes), load(gates, e + L, lanes), load(inner, i, lanes)),
                 )  # fmt: skip
                 r = fma(squash(r), fill(r, 0.5), fill(r, 0.5))
                 n = tanh(fma(r, n, load(gates, e + 2 * L, lanes)))
@@ -222,13 +154,13 @@ def gru(lanes, variant, gates, start, lengths, U, bias, state, cell, W_hr, out, 
 
 
 @kernel
-def lstm(lanes, variant, gates, start, lengths, U, bias, state, cell, W_hr, out, span):
+def lstm(lanes, variant, gates, start, lengths, W, bias, U, inner, state, cell, W_hr, out, span):
     """i, f, o = sigmoid(..), g = tanh(..); c = f c + i g; h = o tanh(c), then W_hr h where there is a projection.
 
     Gate order as torch: i, f, g, o. Floor a step: 4 H R (+ H R) multiply-adds, R the size of h.
     """
     L, P, Q = len(lanes), cell.shape[1], state.shape[1]
-    first, last, base, low, high, width, column, R = span
+    first, last, base, low, high, width, column, R, _ = span
     backwards, _ = variant
     projected = W_hr.size > 0
     H = W_hr.size // Q if projected else R
@@ -241,12 +173,15 @@ def lstm(lanes, variant, gates, start, lengths, U, bias, state, cell, W_hr, out,
         for k in range(steps):
             t = first + (steps - 1 - k if backwards else k)
             g, o = (start[t] - base + b) * 4 * P, (start[t] + b) * width + column
-            for i in range(0, P, L):
+            for tile in range(0, P, L):
+                i = P - L - tile if k & 1 else tile
                 e = g + 4 * i
-                a, f, m, s = _matvec4(
-                    lanes, U, 4 * i * R, work, old, R,
-                    load(gates, e, lanes), load(gates, e + L, lanes),
-                    load(gates, e + 2 * L, lanes), load(gates, e + 3 * L, lanes),
+                a, f, m, s = matvec(
+                    U, 4 * i * R, work, old, R,
+                    (
+                        load(gates, e, lanes), load(gates, e + L, lanes),
+                        load(gates, e + 2 * L, lanes), load(gates, e + 3 * L, lanes),
+                    ),
                 )  # fmt: skip
                 a = fma(squash(a), fill(a, 0.5), fill(a, 0.5))
                 f = fma(squash(f), fill(a, 0.5), fill(a, 0.5))
@@ -259,7 +194,7 @@ def lstm(lanes, variant, gates, start, lengths, U, bias, state, cell, W_hr, out,
                     _emit(lanes, s * tanh(d), work, new, out, o, i, R)
             if projected:
                 for i in range(0, Q, L):
-                    a = _matvec1(lanes, W_hr, i * H, full, 0, H, fill(load(full, i % P, lanes), 0.0))
+                    (a,) = matvec(W_hr, i * H, full, 0, H, (fill(load(full, i % P, lanes), 0.0),))
                     _emit(lanes, a, work, new, out, o, i, R)
             old, new = new, old
         state[b] = work[old : old + Q]

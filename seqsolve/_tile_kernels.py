@@ -1,13 +1,46 @@
 """Fused recurrences of at most one register of units: the state never leaves it from step to step.
 
-The arguments are those of the loops in `_kernels.py`, the columns of `U` padded with zeros up to the lanes. What is
-left of a step is the latency of its chain: product, tanh, and for gates another tanh behind it.
+The arguments are those of the loops in `_kernels.py`, but for three. `lanes` is a pair, the register and the diagonals
+of U: the least power of two that holds the units. `U` is packed (diagonal, gate, lane), see `pack_diagonals`. Where the
+last number of `span`, the inputs K, is not zero, `gates` is the input itself, (rows, K) flat, with the step `base`
+zero, and its product with `W`, packed (column, gate, lane), is done here: it waits for nothing, and fits into the time
+in which the arithmetic units wait for the state. What is left of a step is the latency of its chain: product, tanh,
+and for gates another tanh behind it. So every operation between them is written to be as short as possible from where
+the state enters it, even where that costs others that do not wait: a gate 1/2 + t/2 times m is m/2 + t m/2.
 """
 
-# pyright: reportCallIssue=false, reportArgumentType=false
+# pyright: reportCallIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false
 
 from ._kernels import aligned
-from ._vectors import fill, fma, keep, kernel, load, product, relu, squash, store, tanh
+from ._vectors import (
+    drive,
+    fill,
+    fma,
+    high_half,
+    keep,
+    kernel,
+    load,
+    low_half,
+    product,
+    prompt_tanh,
+    relu,
+    store,
+    tanh_times,
+    twice,
+)  # fmt: skip
+
+
+@kernel
+def pack_diagonals(lanes, rows, halves, packed):
+    """packed[k, g, i] = U_g[i, i XOR k], halved where `halves`; zero beyond the units."""
+    L, count = len(lanes[0]), len(lanes[1])
+    gates, H = len(halves), rows.shape[1]
+    for k in range(count):
+        for g in range(gates):
+            factor = rows.dtype.type(0.5 if halves[g] else 1.0)
+            for i in range(H):
+                if i ^ k < H:
+                    packed[(k * gates + g) * L + i] = factor * rows[g * H + i, i ^ k]
 
 
 @kernel
@@ -22,10 +55,11 @@ def _emit(lanes, h, work, out, o, H):
 
 
 @kernel
-def rnn_tile(lanes, variant, gates, start, lengths, U, bias, state, cell, W_hr, out, span):
+def rnn_tile(lanes, variant, gates, start, lengths, W, bias, U, inner, state, cell, W_hr, out, span):
     """As `_kernels.rnn`. Floor a step: two or four multiply-adds and a tanh, one after another."""
+    lanes, diagonals = lanes
     L = len(lanes)
-    first, last, base, low, high, width, column, H = span
+    first, last, base, low, high, width, column, H, K = span
     backwards, rectify = variant
     work = aligned(state, L)
     for b in range(low, high):
@@ -34,45 +68,55 @@ def rnn_tile(lanes, variant, gates, start, lengths, U, bias, state, cell, W_hr, 
         steps = min(last, lengths[b]) - first
         for k in range(steps):
             t = first + (steps - 1 - k if backwards else k)
-            a = product(h, U, 0, L, load(gates, (start[t] - base + b) * L, lanes))
-            h = keep(relu(a) if rectify else tanh(a), H)
+            a = drive(lanes, gates, start[t] - base + b, 0, L, W, bias, K)
+            a = product(h, U, 0, L, diagonals, a)
+            h = relu(a) if rectify else prompt_tanh(a)
+            if len(diagonals) > 2:
+                h = keep(h, H)
             _emit(lanes, h, work, out, (start[t] + b) * width + column, H)
         store(work, 0, h)
         state[b] = work
 
 
 @kernel
-def gru_tile(lanes, variant, gates, start, lengths, U, bias, state, cell, W_hr, out, span):
+def gru_tile(lanes, variant, gates, start, lengths, W, bias, U, inner, state, cell, W_hr, out, span):
     """As `_kernels.gru`. Floor a step: the product and two tanh, one after another."""
+    lanes, diagonals = lanes
     L = len(lanes)
-    first, last, base, low, high, width, column, H = span
+    first, last, base, low, high, width, column, H, K = span
     backwards, _ = variant
     work = aligned(state, L)
     for b in range(low, high):
         work[:] = state[b]
         h = load(work, 0, lanes)
-        half, inner = fill(h, 0.5), load(bias, 0, lanes)
+        half, hidden = fill(h, 0.5), load(inner, 0, lanes)
         steps = min(last, lengths[b]) - first
         for k in range(steps):
             t = first + (steps - 1 - k if backwards else k)
-            g = (start[t] - base + b) * 3 * L
-            r = product(h, U, 0, 3 * L, load(gates, g, lanes))
-            n = product(h, U, 2 * L, 3 * L, inner)
-            z = product(h, U, L, 3 * L, load(gates, g + L, lanes))
-            r = fma(squash(r), half, half)
-            n = tanh(fma(r, n, load(gates, g + 2 * L, lanes)))
-            z = fma(squash(z), half, half)
-            h = keep(fma(z, h - n, n), H)
+            g = start[t] - base + b
+            r = product(h, U, 0, 3 * L, diagonals, drive(lanes, gates, g, 0, 3 * L, W, bias, K))
+            n = product(h, U, 2 * L, 3 * L, diagonals, hidden)
+            z = product(h, U, L, 3 * L, diagonals, drive(lanes, gates, g, L, 3 * L, W, bias, K))
+            n = fma(fma(prompt_tanh(r), half, half), n, drive(lanes, gates, g, 2 * L, 3 * L, W, bias, K))
+            z = half * prompt_tanh(z)
+            h = tanh_times(half - z, n) + fma(z, h, half * h)
+            if len(diagonals) > 2:
+                h = keep(h, H)
             _emit(lanes, h, work, out, (start[t] + b) * width + column, H)
         store(work, 0, h)
         state[b] = work
 
 
 @kernel
-def lstm_tile(lanes, variant, gates, start, lengths, U, bias, state, cell, W_hr, out, span):
-    """As `_kernels.lstm` without projection. Floor a step: the product and two tanh, one after another."""
+def lstm_tile(lanes, variant, gates, start, lengths, W, bias, U, inner, state, cell, W_hr, out, span):
+    """As `_kernels.lstm` without projection; i beside f, and g beside o, in registers of twice the lanes.
+
+    Floor a step: the product and two tanh, one after another.
+    """
+    lanes, diagonals = lanes
+    pair = lanes + lanes
     L = len(lanes)
-    first, last, base, low, high, width, column, H = span
+    first, last, base, low, high, width, column, H, K = span
     backwards, _ = variant
     work = aligned(state, L)
     for b in range(low, high):
@@ -84,15 +128,18 @@ def lstm_tile(lanes, variant, gates, start, lengths, U, bias, state, cell, W_hr,
         steps = min(last, lengths[b]) - first
         for k in range(steps):
             t = first + (steps - 1 - k if backwards else k)
-            g = (start[t] - base + b) * 4 * L
-            i = product(h, U, 0, 4 * L, load(gates, g, lanes))
-            m = product(h, U, 2 * L, 4 * L, load(gates, g + 2 * L, lanes))
-            f = product(h, U, L, 4 * L, load(gates, g + L, lanes))
-            o = product(h, U, 3 * L, 4 * L, load(gates, g + 3 * L, lanes))
-            i, f = fma(squash(i), half, half), fma(squash(f), half, half)
-            c = fma(i, squash(m), f * c)
-            o = fma(squash(o), half, half)
-            h = keep(o * tanh(c), H)
+            row = start[t] - base + b
+            both = twice(h)
+            go = product(both, U, 2 * L, 4 * L, diagonals, drive(pair, gates, row, 2 * L, 4 * L, W, bias, K))
+            si = product(both, U, 0, 4 * L, diagonals, drive(pair, gates, row, 0, 4 * L, W, bias, K))
+            go, si = prompt_tanh(go), prompt_tanh(si)
+            g, o = half * low_half(go), fma(high_half(go), half, half)
+            d = half * c
+            # each product on its own: a huge c must not leave its rounding behind in a closed gate
+            c = fma(high_half(si), d, d) + fma(low_half(si), g, g)
+            h = tanh_times(o, c)
+            if len(diagonals) > 2:
+                h = keep(h, H)
             _emit(lanes, h, work, out, (start[t] + b) * width + column, H)
         store(work, 0, h)
         state[b] = work

@@ -18,6 +18,7 @@ GATES = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
 _SIGMOID = {"rnn_tanh": (False,), "rnn_relu": (False,), "gru": (True, True, False), "lstm": (True, True, False, True)}
 _PIECE = 1 << 20  # bytes of gates at a time: enough to amortise a GEMM call, and they stay in the L2 cache
 _PROJECT = 2e11  # bytes of multiply-adds a second of the input product
+_INLINE = 8  # inputs whose product the loops of one register take in: the time for it is there
 _WORTH_A_THREAD = 5e-4  # seconds of work that pay for one more thread: starting one costs about 1e-4
 
 
@@ -105,21 +106,20 @@ class Track:
         self._kernels = _kernels
         kind, H, R = weights.kind, weights.hidden, weights.recurrent
         dtype, gates, halves = weights.w_hh.dtype, GATES[kind], _SIGMOID[kind]
-        self.lanes = lanes = lanes_for(H, dtype)
-        L = len(lanes)
+        self.lanes: tuple = lanes_for(H, dtype)
+        L = len(self.lanes)
         tiles, outputs = -(-H // L), -(-R // L)
         N = tiles * gates * L
         one = tiles == 1 and R == H and weights.w_hr is None  # then the state stays in one register
         name = kind.partition("_")[0]
-        self.run = getattr(_tile_kernels, f"{name}_tile") if one else getattr(_kernels, name)
         self.variant = (backwards, kind == "rnn_relu")
         self.column, self.recurrent, self.backwards = column, R, backwards
 
         self.inputs = K = weights.w_ih.shape[1]
+        self.inline = one and 0 < K <= _INLINE
+        gate, column = (L, gates * L) if self.inline else (K * L, L)
         self.W = _kernels.aligned(weights.w_hh, N * K)
-        _kernels.pack(lanes, weights.w_ih, halves, gates * K * L, K * L, L, self.W)
-        self.U = _kernels.aligned(weights.w_hh, N * (L if one else R))
-        _kernels.pack(lanes, weights.w_hh, halves, gates * R * L, L, gates * L, self.U)
+        _kernels.pack(self.lanes, weights.w_ih, halves, gates * K * L, gate, column, self.W)
         self.bias = np.zeros(N, dtype)
         self.inner = np.zeros(tiles * L, dtype)  # b_hn of a GRU, which the reset gate multiplies
         if weights.b_ih is not None and weights.b_hh is not None:
@@ -128,11 +128,21 @@ class Track:
                 self.inner[:H] = outer[2 * H :]
                 outer = outer.copy()
                 outer[2 * H :] = 0
-            _kernels.pack(lanes, (weights.b_ih + outer)[:, None], halves, gates * L, L, N, self.bias)
+            _kernels.pack(self.lanes, (weights.b_ih + outer)[:, None], halves, gates * L, L, N, self.bias)
+        self.span_lanes = self.lanes
+        if one:
+            self.run = getattr(_tile_kernels, f"{name}_tile")
+            self.span_lanes = (self.lanes, (0,) * (1 << (H - 1).bit_length()))
+            self.U = _kernels.aligned(weights.w_hh, N * len(self.span_lanes[1]))
+            _tile_kernels.pack_diagonals(self.span_lanes, weights.w_hh, halves, self.U)
+        else:
+            self.run = getattr(_kernels, name)
+            self.U = _kernels.aligned(weights.w_hh, N * R)
+            _kernels.pack(self.lanes, weights.w_hh, halves, gates * R * L, L, gates * L, self.U)
         self.W_hr = np.zeros(0, dtype)
         if weights.w_hr is not None:
             self.W_hr = np.zeros(outputs * L * H, dtype)
-            _kernels.pack(lanes, weights.w_hr, (False,), H * L, 0, L, self.W_hr)
+            _kernels.pack(self.lanes, weights.w_hr, (False,), H * L, 0, L, self.W_hr)
         self.h = np.zeros((len(h), outputs * L), dtype)
         self.h[:, :R] = h
         self.c = np.zeros((len(h), tiles * L), dtype)
@@ -143,9 +153,12 @@ class Track:
         self.seconds = step_seconds(kind, H, R, dtype)
 
     def gates(self, x: np.ndarray, layout: Layout, first: int, last: int, workers: int) -> np.ndarray:
-        """W x + b for the rows of steps first..last of the input, as one flat array."""
+        """W x + b for the rows of steps first..last of the input, flat; x itself where the loop works it out."""
+        flat = x.reshape(-1)
+        if self.inline:
+            return flat
         low, high = int(layout.start[first]), int(layout.start[last])
-        N, K, flat = self.bias.size, self.inputs, x.reshape(-1)
+        N, K = self.bias.size, self.inputs
         if self.scratch.size < (high - low) * N:
             self.scratch = np.empty((high - low) * N, x.dtype)
         gates = self.scratch
@@ -162,12 +175,11 @@ class Track:
 
     def advance(self, gates, layout: Layout, first: int, last: int, low: int, high: int, out: np.ndarray) -> None:
         """Steps first..last of the sequences low..high; the new states go to their rows of `out`."""
-        width = out.shape[1]
-        span = (first, last, int(layout.start[first]), low, high, width, self.column, self.recurrent)
-        flat = out.reshape(-1)
+        base, K = (0, self.inputs) if self.inline else (int(layout.start[first]), 0)
+        span = (first, last, base, low, high, out.shape[1], self.column, self.recurrent, K)
         self.run(
-            self.lanes, self.variant, gates, layout.start, layout.lengths,
-            self.U, self.inner, self.h, self.c, self.W_hr, flat, span,
+            self.span_lanes, self.variant, gates, layout.start, layout.lengths,
+            self.W, self.bias, self.U, self.inner, self.h, self.c, self.W_hr, out.reshape(-1), span,
         )  # fmt: skip
 
     def final(self) -> tuple[np.ndarray, np.ndarray]:

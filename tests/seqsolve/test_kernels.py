@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from numba import njit
 
 from seqsolve import _kernels as kernels
-from seqsolve._vectors import BOUND
+from seqsolve._vectors import BOUND, load, prompt_tanh, store, tanh_times
 from seqsolve.cells import GATES, Layout, Track, Weights, lanes_for, run_layer
 from tests.reference import cell_step
 
@@ -67,11 +68,31 @@ def test_tanh_of_what_is_not_a_number(dtype):
     np.testing.assert_array_equal(y, np.array([np.nan, 1, -1, 0, -0.0, 1, -1, 1e-30], dtype))
 
 
+@njit
+def _prompt(lanes, x, out, scaled):
+    for i in range(0, x.size, len(lanes)):
+        a, b = load(x, i, lanes), load(scaled, i, lanes)
+        store(out, i, prompt_tanh(a))
+        store(scaled, i, tanh_times(b, a))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_prompt_tanh_has_the_bits_of_the_other(dtype, rng):
+    special = [np.nan, np.inf, -np.inf, 0.0, -0.0, BOUND, -BOUND, 1e30]
+    near = np.nextafter(dtype(BOUND), dtype([0, 9] * 4))
+    x = np.concatenate([rng.uniform(-10, 10, 80_000), 10.0 ** rng.uniform(-40, 38, 8_000), special, near]).astype(dtype)
+    scale = rng.uniform(0, 1, x.size).astype(dtype)
+    out, scaled = np.empty_like(x), scale.copy()
+    _prompt((0,) * 8, x, out, scaled)
+    np.testing.assert_array_equal(out, tanh(x))
+    np.testing.assert_allclose(scaled, scale * out, rtol=4 * np.finfo(dtype).eps)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", sorted(GATES))
-@pytest.mark.parametrize("units", [1, 3, 4, 5, 8, 17, 40])
+@pytest.mark.parametrize("units", [1, 2, 3, 4, 5, 8, 13, 17, 40])
 def test_cells_follow_their_formulas(kind, units, dtype, rng):
-    inputs, steps = 3, 6
+    inputs, steps = 11 if units % 4 == 0 else 3, 6  # a short product is taken into the loop
     shapes = [(GATES[kind] * units, n) for n in (inputs, units)] + [(GATES[kind] * units,)] * 2
     arrays = [rng.uniform(-0.7, 0.7, s).astype(dtype) for s in shapes]
     x, h, c = (rng.standard_normal(s).astype(dtype) for s in ((steps, inputs), (1, units), (1, units)))
