@@ -46,7 +46,8 @@ class Certificate:
     amplification : how large errors of size one with random signs, made at every step, become when the exact
         linearisation carries them along; None where it was not estimated.
     bound : estimated distance to the trajectory, over the scale: the residuals carried along in the same way, to first
-        order, plus amplification * eps for rounding, and a quarter in reserve. An estimate, not a proof.
+        order, plus amplification * eps for rounding, the worst of three realisations taken three times. An estimate,
+        not a proof.
     limit : what `bound` may be for `ok`.
     lyapunov : mean logarithmic growth of such an error a step, or None.
     finite : no NaN or inf in the states.
