@@ -142,20 +142,41 @@ def choose(
 
     kind : "rnn_tanh", "rnn_relu", "gru" or "lstm".  double : float64.  layers : layers times directions.
     """
+    fused, a, torch, b, margin = _costs(kind, units, batch, double, layers, threads)
+    fused, torch = fused + steps * a, torch + steps * b
+    figures = f"about {_time(fused)} against {_time(torch)} of torch's own"
+    if fused < margin * torch:
+        return True, f"one fused loop is faster here: {figures}"
+    return False, f"the fused loop is not surely faster here: {figures}, and it runs only below {margin:.0%} of that"
+
+
+@lru_cache(4096)
+def shortest(mode: str, units: int, layers: int, dtype, batch: int, threads: int) -> float:
+    """Steps from which on anything but torch's own function is worth a thought; below them it never is.
+
+    mode : as torch writes it.  layers : layers times directions.  dtype : that of the input.
+    """
+    if not batch or not units:
+        return math.inf
+    kind, double = mode.lower(), str(dtype) == "torch.float64"
+    fused, a, torch, b, margin = _costs(kind, units, batch, double, layers, threads)
+    gain = margin * b - a
+    loop = 1.0 if fused < margin * torch else (fused - margin * torch) / gain if gain > 0 else math.inf
+    chunks = _TRY / _step(kind.partition("_")[0], double, "torch", units, batch)
+    return max(1, math.floor(min(loop, chunks, 1e15)))
+
+
+def _costs(kind: str, units: int, batch: int, double: bool, layers: int, threads: int):
+    """Seconds of a call and of a step of the fused loop, the same of torch, and the margin between the two."""
     cell = kind.partition("_")[0]
     gates = {"rnn": 1, "gru": 3, "lstm": 4}[cell]
     theirs, ours = (_step(cell, double, which, units, batch) for which in ("torch", "fused"))
     if threads > 1 and batch == 1 and gates * units * units > 1 << 17:
         theirs *= 0.8  # a product of a large matrix and one vector is what torch does on several threads
     margin = _MARGIN if units <= UNITS[-1] else _MARGIN**2
-    fused = _FUSED_CALL + layers * (
-        _FUSED_CALL + gates * units * units * (8 if double else 4) * _FUSED_BYTE + steps * ours
-    )
-    torch = _TORCH_CALL + layers * (_TORCH_CALL * (2 if cell == "lstm" and not double else 1) + steps * theirs)
-    figures = f"about {_time(fused)} against {_time(torch)} of torch's own"
-    if fused < margin * torch:
-        return True, f"one fused loop is faster here: {figures}"
-    return False, f"the fused loop is not surely faster here: {figures}, and it runs only below {margin:.0%} of that"
+    fused = _FUSED_CALL + layers * (_FUSED_CALL + gates * units * units * (8 if double else 4) * _FUSED_BYTE)
+    torch = _TORCH_CALL + layers * _TORCH_CALL * (2 if cell == "lstm" and not double else 1)
+    return fused, layers * ours, torch, layers * theirs, margin
 
 
 def chunks_may_win(kind: str, units: int, batch: int, steps: int, inputs: int, *, double: bool) -> bool:

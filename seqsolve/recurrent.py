@@ -15,6 +15,7 @@ from .cells import Layout, Track, Weights, run_layer
 from .chunked_layers import shoot_track
 from .conditioning import Growth
 from .dispatch import choose, chunks_may_win
+from .handover import ShortCalls
 from .recurrence import CellRecurrence
 from .results import Certificate, Report, Status
 from .shooting import Outcome
@@ -198,15 +199,15 @@ class _Fused:
         return {**state, "_record": None}
 
 
-class FusedRNN(_Fused, nn.RNN):
+class FusedRNN(ShortCalls, _Fused, nn.RNN):
     """nn.RNN by one fused loop; made by `parallelize`."""
 
 
-class FusedGRU(_Fused, nn.GRU):
+class FusedGRU(ShortCalls, _Fused, nn.GRU):
     """nn.GRU by one fused loop; made by `parallelize`."""
 
 
-class FusedLSTM(_Fused, nn.LSTM):
+class FusedLSTM(ShortCalls, _Fused, nn.LSTM):
     """nn.LSTM by one fused loop; made by `parallelize`."""
 
 

@@ -1,6 +1,9 @@
 """The rule is monotone where it must be, and its table is whole."""
 
+import itertools
+
 import pytest
+import torch
 
 from seqsolve import dispatch
 
@@ -37,3 +40,18 @@ def test_the_rule_says_why():
     fused, reason = dispatch.choose("lstm", 256, 64, 100, double=False)
     assert not fused
     assert reason.startswith("the fused loop is not surely faster here: about ")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", ["rnn_tanh", "gru", "lstm"])
+def test_below_the_shortest_call_nothing_but_torch_is_ever_chosen(kind, dtype):
+    double = dtype == torch.float64
+    for units, batch, layers, threads in itertools.product((1, 20, 300, 700), (1, 6, 300), (1, 4), (1, 2)):
+        least = dispatch.shortest(kind.upper(), units, layers, dtype, batch, threads)
+        for steps in {1, least // 2, least - 1} - {0, least}:
+            if steps < least < 1e9:
+                options = {"double": double, "layers": layers, "threads": threads}
+                assert not dispatch.choose(kind, units, batch, steps, **options)[0]
+                assert not dispatch.chunks_may_win(kind, units, batch, steps, 1, double=double)
+    assert dispatch.shortest("GRU", 8, 1, torch.float32, 0, 1) == float("inf")
+    assert dispatch.shortest("GRU", 8, 1, torch.float32, 1, 1) < 64
