@@ -8,6 +8,7 @@ The states solve :math:`x_t = f(x_{t-1}, u_t; \theta)`. For a loss with derivati
 
 with the exact Jacobians, so that the result is that of autograd through the loop. The reversed scan runs window by
 window: memory O(window n^2). Every operation is differentiable, so that second derivatives are those of the loop too.
+A known cell whose second derivatives nobody asks for never forms a Jacobian (`cell_gradient`).
 """
 
 from __future__ import annotations
@@ -19,9 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
-from ._checks import transforming
-from .cells import GATES
-from .linearization import Gates
+from ._checks import dual_level, transforming
+from .cell_gradient import cell_gradient, supported
 from .recurrence import cell_tensors, cell_values
 from .scan import affine_scan
 
@@ -148,6 +148,10 @@ class _Implicit(torch.autograd.Function):
                 " leave them out of the loss"
             )
         graph, closed = torch.is_grad_enabled(), [False]  # graph: the caller wants a second derivative
+        if not graph:
+            found = _by_cell(ctx.step, states[:steps], x0, inputs, parameters, g[:steps], needs)
+            if found is not None:
+                return None, None, *found
         with torch.enable_grad():
             if graph:
                 states, start, u = (_Gate.apply(t, closed) for t in (states, x0, inputs))
@@ -160,7 +164,7 @@ class _Implicit(torch.autograd.Function):
             for low in reversed(range(0, steps if x0.numel() else 0, window)):
                 high = min(low + window, steps)
                 before = torch.cat([(states[low - 1] if low else start)[None], states[low : high - 1]])
-                JT = _jacobians(ctx.step, step, before, u[low:high], graph).transpose(-1, -2)
+                JT = _jacobians(step, before, u[low:high], graph).transpose(-1, -2)
                 shifted = torch.cat([JT[1:], torch.zeros_like(JT[:1])])
                 rhs = torch.cat([g[low : high - 1], (g[high - 1] + carry)[None]])
                 adjoint = affine_scan(shifted, rhs, structure="dense", reverse=True, workers=1)
@@ -176,6 +180,34 @@ class _Implicit(torch.autograd.Function):
         grads = iter([torch.zeros_like(t) if s is None else s for s, t in zip(total, targets)])
         rest = [next(grads) if need else None for need in needs[1:]]
         return None, None, carry if needs[0] else None, *rest
+
+
+def _by_cell(step, states, x0, inputs, parameters, g, needs) -> list[Tensor | None] | None:
+    """The gradients by x0, inputs and parameters of a cell that has a kernel for them; None for any other step."""
+    if dual_level() or not states.numel():
+        return None
+    with torch.enable_grad():  # weights may be made from the parameters, as torch.nn.utils.parametrize does
+        cell = cell_tensors(step)
+    if cell is None or not supported(*cell, x0, inputs, states, g):
+        return None
+    kind, tensors = cell
+    wanted = [p for p, need in zip(parameters, needs[2:]) if need]
+    own = [t is not None and (t.grad_fn is not None or any(t is p for p in wanted)) for t in tensors]
+    by_x0, by_input, found = cell_gradient(kind, tensors, x0, inputs[: len(states)], states, g, [needs[1], *own])
+    if by_input is not None and len(states) < len(inputs):
+        by_input = torch.cat([by_input, torch.zeros_like(inputs[len(states) :])])
+    totals = [torch.zeros_like(p) for p in wanted]
+    for t, f in zip(tensors, found):
+        for p, total in zip(wanted, totals):
+            if f is not None and t is p:
+                total += f
+    made = [(t, f) for t, f in zip(tensors, found) if f is not None and t.grad_fn is not None]
+    if made:
+        outputs, gradients = zip(*made)
+        parts = torch.autograd.grad(outputs, wanted, gradients, retain_graph=True, allow_unused=True)
+        totals = [total if part is None else total + part for total, part in zip(totals, parts)]
+    rest = iter(totals)
+    return [by_x0 if needs[0] else None, by_input, *(next(rest) if need else None for need in needs[2:])]
 
 
 def _all_jacobians(step: Callable, before: Tensor, u: Tensor) -> Tensor:
@@ -198,18 +230,8 @@ def _pulled(step: Callable, states: Tensor, x0: Tensor, inputs: Tensor, g: Tenso
     return by_state[0], by_input
 
 
-def _jacobians(given: Any, step: Callable, before: Tensor, u: Tensor, graph: bool) -> Tensor:
-    """J_t as matrices: in closed form for a cell, else row k from copy k of the batch."""
-    found = None if graph else cell_tensors(given)
-    if found is not None:
-        kind, tensors = found
-        U = tensors[1].detach()
-        n, H = before.shape[-1], U.shape[1]
-        _, D, C = cell_values(kind, before, u.detach(), *(t if t is None else t.detach() for t in tensors))
-        D = D.reshape(len(before), -1, *((2, H) if kind == "lstm" else (H,)))
-        C = C.reshape(len(before), -1, GATES[kind], H)
-        shape = (*before.shape[1:-1], n)
-        return Gates(U.contiguous().numpy(), D, C, shape, kind == "lstm").matrices()
+def _jacobians(step: Callable, before: Tensor, u: Tensor, graph: bool) -> Tensor:
+    """J_t as matrices: row k from copy k of the batch."""
     n = before.shape[-1]
     x = before.expand(n, *before.shape)
     x = x if graph and x.requires_grad else x.detach().clone().requires_grad_()

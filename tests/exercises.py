@@ -87,6 +87,11 @@ def seqsolve() -> dict[str, np.ndarray]:
             solved = sq.solve(module, torch.zeros(size), x, method=method, window=16)
             found[f"{method} {size}"] = solved.states.detach().numpy()
     for kind, size in (("rnn", 4), ("gru", 4), ("lstm", 8)):
+        module = sq.gallery.torch_init(kind, 3, 4, rng=20268, dtype=torch.float64)
+        u = torch.rand(40, 2, 3, generator=generator, dtype=torch.float64)
+        loss = sq.solve(module, u.new_zeros(2, size), u, method="sequential").states.square().sum()
+        for name, grad in zip(module.state_dict(), torch.autograd.grad(loss, list(module.parameters()))):
+            found[f"gradient {kind} {name}"] = grad.numpy()
         module = sq.gallery.torch_init(kind, 3, 4, rng=20267).requires_grad_(False)
         u = torch.rand(3000, 3, generator=generator)
         found[f"shooting {kind}"] = sq.solve(module, torch.zeros(size), u, method="shooting").states.numpy()
