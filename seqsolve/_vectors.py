@@ -1,4 +1,4 @@
-"""Vector registers as values in compiled code, and tanh of them.
+"""Vector registers as values in compiled code, and exp and tanh of them.
 
 `Vec` makes registers visible to numba: a value of `lanes` floats that loads, stores, adds, multiplies. LLVM splits a
 vector that is wider than the machine's, so the kernels run everywhere. There is no fastmath: NaN and inf follow IEEE
@@ -333,18 +333,82 @@ def saturate(tyctx, x, bound, value, end):
 
 
 @intrinsic
+def below(tyctx, x, bound, yes, no):
+    """`yes` in the lanes where x < bound, `no` in the others and where x is NaN; both may be numbers."""
+
+    def codegen(context, builder, sig, args):
+        like = context.get_value_type(x)
+        vector, limit, one, other = (_match(builder, a, like) for a in args)
+        return builder.select(builder.fcmp_ordered("<", vector, limit), one, other)
+
+    return x(x, bound, yes, no), codegen
+
+
+@intrinsic
 def power_of_two(tyctx, n):
-    """2^n of whole numbers |n| < 1000 held as float64: shifted into the exponent field."""
+    """2^n of whole numbers |n| <= 126 held as float32, |n| <= 1021 as float64: shifted into the exponent field."""
+    shift, bias, wide = (23, 127, 32) if n.dtype == types.float32 else (52, 1023, 64)
 
     def codegen(context, builder, sig, args):
         like = context.get_value_type(n)
-        bits = ir.VectorType(ir.IntType(64), like.count)
-        # adding 1.5 * 2^52 leaves n, in two's complement, in the lowest bits of the mantissa
-        whole = builder.bitcast(builder.fadd(args[0], _constant(like, 6755399441055744.0)), bits)
-        exponent = builder.shl(builder.add(whole, _constant(bits, 1023)), _constant(bits, 52))
+        bits = ir.VectorType(ir.IntType(wide), like.count)
+        # adding 1.5 * 2^shift leaves n, in two's complement, in the lowest bits of the mantissa
+        whole = builder.bitcast(builder.fadd(args[0], _constant(like, 1.5 * 2**shift)), bits)
+        exponent = builder.shl(builder.add(whole, _constant(bits, bias)), _constant(bits, shift))
         return builder.bitcast(exponent, like)
 
     return n(n), codegen
+
+
+# --- exp -----------------------------------------------------------------------------------------------------------
+
+
+def exp(x):
+    """exp of a Vec of numbers <= 0 within 2 units in the last place; 0 below -87 (float64: -708), NaN stays NaN."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(exp)
+def _exp(x):
+    if not isinstance(x, Vec):
+        return None
+    return _exp_f32 if x.dtype == types.float32 else _exp_f64
+
+
+def _exp_f32(x):
+    # 2^n e^f with x = n ln 2 + f, ln 2 in two parts; e^f by the polynomial of Cephes' expf (Moshier 1992)
+    z = clamp(x, 87.0)
+    n = fma(z, fill(x, 1.4426950408889634), fill(x, 12582912.0)) - 12582912.0
+    f = fma(n, fill(x, -0.693359375), z)
+    f = fma(n, fill(x, 2.12194440e-4), f)
+    p = fma(f, fill(x, 1.9875691500e-4), fill(x, 1.3981999507e-3))
+    p = fma(f, p, fill(x, 8.3334519073e-3))
+    p = fma(f, p, fill(x, 4.1665795894e-2))
+    p = fma(f, p, fill(x, 1.6666665459e-1))
+    p = fma(f, p, fill(x, 5.0000001201e-1))
+    p = fma(f * f, p, f) + 1.0
+    return below(x, -87.0, 0.0, p * power_of_two(n))
+
+
+def _exp_f64(x):
+    # the same with Taylor to f^13: what is left out is below 0.3466^14 / 14! = 4.2e-18
+    z = clamp(x, 708.0)
+    n = fma(z, fill(x, 1.4426950408889634), fill(x, 6755399441055744.0)) - 6755399441055744.0
+    f = fma(n, fill(x, -6.93147180369123816490e-01), z)
+    f = fma(n, fill(x, -1.90821492927058770002e-10), f)
+    p = fma(f, fill(x, 1.6059043836821613e-10), fill(x, 2.08767569878681e-09))
+    p = fma(f, p, fill(x, 2.505210838544172e-08))
+    p = fma(f, p, fill(x, 2.755731922398589e-07))
+    p = fma(f, p, fill(x, 2.7557319223985893e-06))
+    p = fma(f, p, fill(x, 2.48015873015873e-05))
+    p = fma(f, p, fill(x, 1.984126984126984e-04))
+    p = fma(f, p, fill(x, 1.388888888888889e-03))
+    p = fma(f, p, fill(x, 8.333333333333333e-03))
+    p = fma(f, p, fill(x, 4.1666666666666664e-02))
+    p = fma(f, p, fill(x, 1.6666666666666666e-01))
+    p = fma(f, p, fill(x, 0.5))
+    p = fma(f * f, p, f) + 1.0
+    return below(x, -708.0, 0.0, p * power_of_two(n))
 
 
 BOUND = 8.010821  # where tanh of float32 becomes 1

@@ -1,10 +1,10 @@
 """Recurrences of single channels: state-space models with a diagonal state, gated units without hidden weights."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .channelwise import ChannelParts, SoftmaxParts
+from .gated import GatedParts
 from .inputs import added_input, discretised_gap, like, sequences
 from .selective import SelectiveParts
 from .table import recurrence
@@ -283,6 +283,11 @@ def min_gru(q: Tensor | None, k: Tensor, v: Tensor):
     o : (B, H, T, d) in the dtype of `v`.
     state : (B, H, d).
 
+    Notes
+    -----
+    On a CPU the chunk form is one compiled loop, forward and backward, that writes no gate: beside inputs and outputs
+    it needs no memory. Elsewhere, and under ``torch.func``, decays and inputs of all steps are formed.
+
     References
     ----------
     Feng, Tung, Ahmed, Bengio and Hajimirsadeghi (2024), arXiv:2410.01201, section 3.1.
@@ -296,7 +301,7 @@ def min_gru(q: Tensor | None, k: Tensor, v: Tensor):
     [0.5, 0.75, 0.875]
     """
     q, k, v = sequences(q, k, v, same_width=True)
-    return ChannelParts(torch.sigmoid(-k), torch.sigmoid(k) * v), _gated(q)
+    return GatedParts(k, v), _gated(q)
 
 
 @recurrence(
@@ -323,6 +328,11 @@ def min_lstm(q: Tensor | None, k: Tensor, v: Tensor, forget: Tensor):
     o : (B, H, T, d) in the dtype of `v`.
     state : (B, H, d).
 
+    Notes
+    -----
+    On a CPU the chunk form is one compiled loop, forward and backward, that writes no gate: beside inputs and outputs
+    it needs no memory. Elsewhere, and under ``torch.func``, decays and inputs of all steps are formed.
+
     References
     ----------
     Feng, Tung, Ahmed, Bengio and Hajimirsadeghi (2024), arXiv:2410.01201, section 3.2.
@@ -337,5 +347,4 @@ def min_lstm(q: Tensor | None, k: Tensor, v: Tensor, forget: Tensor):
     """
     q, k, v = sequences(q, k, v, same_width=True)
     f = like("forget", forget, v, *v.shape, meaning="logits of the forget gate, (B, H, T, d)")
-    odds = F.logsigmoid(f) - F.logsigmoid(k)  # f / (f + i) = sigmoid(log f - log i), which never divides 0 by 0
-    return ChannelParts(torch.sigmoid(odds), torch.sigmoid(-odds) * v), _gated(q)
+    return GatedParts(k, v, f), _gated(q)

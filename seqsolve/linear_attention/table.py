@@ -14,10 +14,11 @@ from seqsolve.attention import _checks
 from seqsolve.attention.state import SoftmaxState
 
 from .channelwise import ChannelParts, SoftmaxParts
+from .gated import GatedParts
 from .matrix import MatrixParts
 from .selective import SelectiveParts
 
-Parts = MatrixParts | ChannelParts | SoftmaxParts | SelectiveParts
+Parts = MatrixParts | ChannelParts | SoftmaxParts | SelectiveParts | GatedParts
 State = Tensor | SoftmaxState
 
 TABLE: dict[str, "Recurrence"] = {}
@@ -115,10 +116,11 @@ def recurrence(*, decay: str, update: str, read: str, sample: Callable[[Sampler]
             except TypeError as error:
                 raise TypeError(f"{prepare.__name__}: {error}; it takes {own}") from None
             parts, finish = prepare(*given.args, **given.kwargs)
+            vouched = isinstance(parts, GatedParts) and finish is None  # the last average for those before it
             finish = finish or (lambda o: o)
             o, new, sound = run(parts, state, form, chunk, check_finite)
             o = finish(o)
-            if check_finite and sound and not _all_finite(o, new):
+            if check_finite and sound and not _all_finite(new if vouched else o, new):
                 # Inside a chunk what overflows late also spoils what came before: the steps tell when it was, or that
                 # only the products of the chunk overflowed.
                 if form != "step":
@@ -152,6 +154,11 @@ def run(
     state = parts.empty() if state is None else _fitting(state, parts.empty())
     if (parts.write if isinstance(parts, ChannelParts) else parts.k).shape[2] == 0:
         return parts.nothing(), state, False
+    if isinstance(parts, GatedParts):
+        found = parts.fused(state, form, chunk)  # type: ignore[arg-type]
+        if found is not None and (not check_finite or _checks.is_finite(found[1])):
+            return *found, True
+        parts = parts.written_out()
     bad_q, bad = _bad_steps(parts) if check_finite else (None, None)
     if bad is None or bad_q is None:
         o, new = parts.run(state, form, chunk)  # type: ignore[arg-type]
