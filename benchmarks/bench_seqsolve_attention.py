@@ -20,6 +20,7 @@ from seqsolve.attention import aaren, causal
 SEED = 20262
 LENGTH = {True: 1024, False: 4096}
 WINDOW = 256
+GATED, PARALLEL, SEQUENTIAL = "min_gru, chunk (fused)", "jax.lax.associative_scan", "jax.lax.scan"
 SDPA, NAIVE = "torch scaled_dot_product_attention", "softmax of the whole matrix"
 
 
@@ -121,21 +122,26 @@ def forms_race(kind: str, threads: int, quick: bool) -> Race:
     return race(f"forms of {kind}, T = {T}, 4 heads of 64", contenders, threads=threads, error=error)
 
 
-@torch.no_grad()
-def gates_race(threads: int, quick: bool) -> Race:
+def gates_race(threads: int, quick: bool, *, backward: bool = False) -> Race:
     """A minimal GRU of 256 channels: ours beside jax's scan and associative scan."""
     T = 2048 if quick else 16384
     inputs = la.TABLE["min_gru"].example(B=1, H=4, T=T, dk=64, dv=64)
-    k, v = inputs["k"], inputs["v"]
-    contenders: dict[str, Callable] = {"min_gru, chunk": lambda: la.min_gru(None, k, v)[0]}
-    expected, _ = la.min_gru(None, k.double(), v.double(), form="step")
-    judge = _judge(expected)
-    error: dict[str, Callable] = {"min_gru, chunk": judge}
+    k, v = (inputs[name].requires_grad_(backward) for name in "kv")
+    wide = tuple(x.detach().double().requires_grad_(backward) for x in (k, v))
+
+    def run(k: Tensor, v: Tensor) -> Tensor:
+        o = la.min_gru(None, k, v)[0]
+        return torch.autograd.grad(o.square().sum(), (k, v))[0] if backward else o
+
+    exact = la.min_gru(None, *wide, form="scan" if backward else "step")[0]  # each step's slice has a full gradient
+    judge = _judge((torch.autograd.grad(exact.square().sum(), wide)[0] if backward else exact).detach())
+    contenders: dict[str, Callable] = {GATED: lambda: run(k, v)}
+    error: dict[str, Callable] = {GATED: judge}
     jax, absent = peers.load("jax"), {}
     if jax is None:
-        absent["jax.lax.associative_scan"] = absent["jax.lax.scan"] = peers.why_absent("jax")
+        absent[PARALLEL] = absent[SEQUENTIAL] = peers.why_absent("jax")
     else:
-        gate, value = (jax.numpy.asarray(x[0].numpy()) for x in (k, v))
+        given = tuple(jax.numpy.asarray(x[0].detach().numpy()) for x in (k, v))
 
         def parallel(gate, value):
             z = jax.nn.sigmoid(gate)
@@ -155,13 +161,17 @@ def gates_race(threads: int, quick: bool) -> Race:
         def theirs(found) -> float:
             import numpy as np
 
-            return judge(torch.as_tensor(np.asarray(found).copy())[None])
+            return judge(torch.as_tensor(np.asarray(found[0] if backward else found).copy())[None])
 
-        for name, function in (("jax.lax.associative_scan", parallel), ("jax.lax.scan", sequential)):
-            compiled = jax.jit(function)
-            contenders[name] = lambda compiled=compiled: compiled(gate, value).block_until_ready()
+        for name, function in ((PARALLEL, parallel), (SEQUENTIAL, sequential)):
+            work = function
+            if backward:
+                work = jax.grad(lambda *x, function=function: (function(*x) ** 2).sum(), argnums=(0, 1))
+            compiled = jax.jit(work)
+            contenders[name] = lambda compiled=compiled: jax.block_until_ready(compiled(*given))
             error[name] = theirs
-    return race(f"min_gru of 256 channels, T = {T}", contenders, threads=threads, error=error, absent=absent)
+    what = "forward and backward" if backward else "forward"
+    return race(f"min_gru {what}, 256 channels, T = {T}", contenders, threads=threads, error=error, absent=absent)
 
 
 def _selective_plain(q: Tensor, k: Tensor, v: Tensor, dt: Tensor, A: Tensor, skip: Tensor) -> Tensor:
@@ -258,6 +268,7 @@ def races(quick: bool) -> Iterator[Race]:
         yield training_race(threads, quick)
         yield aaren_race(threads, quick)
         yield gates_race(threads, quick)
+        yield gates_race(threads, quick, backward=True)
         yield selective_race(threads, quick)
         yield selective_race(threads, quick, backward=True)
         kinds = ("retnet", "gated_delta") if quick else ("linear", "retnet", "gla", "rwkv7", "delta", "gated_delta")
@@ -322,13 +333,19 @@ class Selective:
 
 
 class Gates:
-    """Time of min_gru over jax's associative scan."""
+    """Time of min_gru over jax's associative scan and over its sequential scan."""
 
-    params: ClassVar = [1, all_threads()]
-    param_names = ("threads",)
+    params = ([False, True], [1, all_threads()])
+    param_names = ("backward", "threads")
     timeout = 300
 
-    def track_ratio_to_jax(self, threads: int) -> float:
+    def track_ratio_to_jax(self, backward: bool, threads: int) -> float:
+        return self._ratio(backward, threads, PARALLEL)
+
+    def track_ratio_to_jax_scan(self, backward: bool, threads: int) -> float:
+        return self._ratio(backward, threads, SEQUENTIAL)
+
+    def _ratio(self, backward: bool, threads: int, to: str) -> float:
         if peers.load("jax") is None:
             return float("nan")
-        return gates_race(threads, quick=False).ratio("min_gru, chunk", "jax.lax.associative_scan").median
+        return gates_race(threads, quick=False, backward=backward).ratio(GATED, to).median

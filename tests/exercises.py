@@ -102,6 +102,13 @@ def seqsolve() -> dict[str, np.ndarray]:
         found[f"mamba1 {dtype}"] = o.detach().numpy()
         for name, grad in zip(mamba, torch.autograd.grad(o.square().sum(), list(mamba.values()))):
             found[f"mamba1 {dtype} {name}"] = grad.numpy()
+        for kind in ("min_gru", "min_lstm"):  # wide and long enough for two threads
+            given = sq.linear_attention.TABLE[kind].example(H=1, T=2000, dv=133, dk=133, dtype=dtype)
+            given = {name: x.requires_grad_() for name, x in given.items()}
+            o, _ = sq.linear_attention.TABLE[kind].function(**given)
+            found[f"{kind} {dtype}"] = o.detach().numpy()
+            for name, grad in zip(given, torch.autograd.grad(o.square().sum(), list(given.values()))):
+                found[f"{kind} {dtype} {name}"] = grad.numpy()
     x = torch.rand(50, 8, generator=generator)
     options = {"method": "newton", "linearization": ("low-rank", 2)}
     found["low rank"] = sq.solve(

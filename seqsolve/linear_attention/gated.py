@@ -1,4 +1,4 @@
-"""Gated averages of single channels, ``S_t = a_t S_{t-1} + z_t v_t`` with ``a_t + z_t = 1``, fused where they can be."""
+"""Gated averages of single channels, ``S_t = a_t S_{t-1} + z_t v_t`` with ``a_t + z_t = 1``, fused where possible."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from seqsolve._threads import resolve_workers, thread_map
 from .channelwise import ChannelParts
 
 WIDEST = 1024  # channels one call of a kernel takes, so that its gates stay in the fastest cache
-NARROWEST = 16  # channels worth a thread: half a cache line less would be fetched twice
+LINE = 16  # channels that threads do not divide: numbers of one cache line
 SHARED = 1 << 18  # numbers from which threads share the channels
 
 
@@ -71,7 +71,7 @@ def _cuts(shape: torch.Size) -> tuple[list[tuple[int, int, int]], int]:
     B, H, T, d = shape
     workers = resolve_workers(None) if B * H * T * d >= SHARED else 1
     parts = -(-workers // max(1, B * H))
-    width = min(WIDEST, max(NARROWEST, -(-d // parts)))
+    width = min(WIDEST, -(-d // (parts * LINE)) * LINE)
     return [(row, low, min(low + width, d)) for row in range(B * H) for low in range(0, d, width)], workers
 
 
@@ -123,9 +123,9 @@ def _gradients(k, v, forget, S: Tensor, states: Tensor, do: Tensor, end: Tensor)
     return by_k, by_v, by_forget, torch.from_numpy(by_S).reshape(S.shape)
 
 
-def _differentiable(wanted, saved: tuple[Tensor | None, ...], do: Tensor, end: Tensor) -> tuple[Any, ...]:
-    k, v, forget, S = saved
-    found = GatedParts(k, v, forget).written_out().run(S, "chunk", None)  # pyright: ignore[reportArgumentType]
+def _differentiable(wanted, saved: tuple[Any, ...], do: Tensor, end: Tensor) -> tuple[Any, ...]:
+    *given, S = saved
+    found = GatedParts(*given).written_out().run(S, "chunk", None)
     sought = [x for x, needed in zip(saved, wanted) if needed]
-    grads = iter(torch.autograd.grad(found, sought, (do, end), create_graph=True))  # pyright: ignore[reportArgumentType]
+    grads = iter(torch.autograd.grad(found, sought, (do, end), create_graph=True))
     return tuple(next(grads) if needed else None for needed in wanted)

@@ -18,7 +18,8 @@ from .gated import GatedParts
 from .matrix import MatrixParts
 from .selective import SelectiveParts
 
-Parts = MatrixParts | ChannelParts | SoftmaxParts | SelectiveParts | GatedParts
+Plain = MatrixParts | ChannelParts | SoftmaxParts | SelectiveParts
+Parts = Plain | GatedParts
 State = Tensor | SoftmaxState
 
 TABLE: dict[str, "Recurrence"] = {}
@@ -116,11 +117,11 @@ def recurrence(*, decay: str, update: str, read: str, sample: Callable[[Sampler]
             except TypeError as error:
                 raise TypeError(f"{prepare.__name__}: {error}; it takes {own}") from None
             parts, finish = prepare(*given.args, **given.kwargs)
-            vouched = isinstance(parts, GatedParts) and finish is None  # the last average for those before it
+            vouched = isinstance(parts, GatedParts) and finish is None  # the last average speaks for those before it
             finish = finish or (lambda o: o)
             o, new, sound = run(parts, state, form, chunk, check_finite)
             o = finish(o)
-            if check_finite and sound and not _all_finite(new if vouched else o, new):
+            if check_finite and sound and not _all_finite(None if vouched else o, new):
                 # Inside a chunk what overflows late also spoils what came before: the steps tell when it was, or that
                 # only the products of the chunk overflowed.
                 if form != "step":
@@ -181,7 +182,7 @@ def _fitting(state: State, like: State) -> State:
     return state.to(like.device, like.dtype)
 
 
-def _bad_steps(parts: Parts) -> tuple[Tensor | None, Tensor | None]:
+def _bad_steps(parts: Plain) -> tuple[Tensor | None, Tensor | None]:
     """(queries, steps) of shape (B, H, T) that hold NaN or infinity; None where there are none. Decays may be 0."""
     tensors = parts.tensors()
     suspects = {}
@@ -224,9 +225,11 @@ def _spoilt(state: State, gone: Tensor) -> State:
     return torch.where(gone.reshape(*gone.shape, *(1,) * (state.ndim - 2)), torch.nan, state)
 
 
-def _all_finite(o: Tensor, state: State) -> bool:
+def _all_finite(o: Tensor | None, state: State) -> bool:
     final = state.acc if isinstance(state, SoftmaxState) else state
-    return _checks.is_finite(o) and _checks.is_finite(torch.view_as_real(final) if final.is_complex() else final)
+    return (o is None or _checks.is_finite(o)) and _checks.is_finite(
+        torch.view_as_real(final) if final.is_complex() else final
+    )
 
 
 def _overflow(name: str, o: Tensor) -> str:
