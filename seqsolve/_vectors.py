@@ -1,4 +1,4 @@
-"""Vector registers as values in compiled code, and exp and tanh of them.
+"""Vector registers as values in compiled code, and tanh of them.
 
 `Vec` makes registers visible to numba: a value of `lanes` floats that loads, stores, adds, multiplies. LLVM splits a
 vector that is wider than the machine's, so the kernels run everywhere. There is no fastmath: NaN and inf follow IEEE
@@ -358,57 +358,6 @@ def power_of_two(tyctx, n):
         return builder.bitcast(exponent, like)
 
     return n(n), codegen
-
-
-# --- exp -----------------------------------------------------------------------------------------------------------
-
-
-def exp(x):
-    """exp of a Vec of numbers <= 0 within 2 units in the last place; 0 below -87 (float64: -708), NaN stays NaN."""
-    raise NotImplementedError("compiled code only")
-
-
-@overload(exp)
-def _exp(x):
-    if not isinstance(x, Vec):
-        return None
-    return _exp_f32 if x.dtype == types.float32 else _exp_f64
-
-
-def _exp_f32(x):
-    # 2^n e^f with x = n ln 2 + f, ln 2 in two parts; e^f by the polynomial of Cephes' expf (Moshier 1992)
-    z = clamp(x, 87.0)
-    n = fma(z, fill(x, 1.4426950408889634), fill(x, 12582912.0)) - 12582912.0
-    f = fma(n, fill(x, -0.693359375), z)
-    f = fma(n, fill(x, 2.12194440e-4), f)
-    p = fma(f, fill(x, 1.9875691500e-4), fill(x, 1.3981999507e-3))
-    p = fma(f, p, fill(x, 8.3334519073e-3))
-    p = fma(f, p, fill(x, 4.1665795894e-2))
-    p = fma(f, p, fill(x, 1.6666665459e-1))
-    p = fma(f, p, fill(x, 5.0000001201e-1))
-    p = fma(f * f, p, f) + 1.0
-    return below(x, -87.0, 0.0, p * power_of_two(n))
-
-
-def _exp_f64(x):
-    # the same with Taylor to f^13: what is left out is below 0.3466^14 / 14! = 4.2e-18
-    z = clamp(x, 708.0)
-    n = fma(z, fill(x, 1.4426950408889634), fill(x, 6755399441055744.0)) - 6755399441055744.0
-    f = fma(n, fill(x, -6.93147180369123816490e-01), z)
-    f = fma(n, fill(x, -1.90821492927058770002e-10), f)
-    p = fma(f, fill(x, 1.6059043836821613e-10), fill(x, 2.08767569878681e-09))
-    p = fma(f, p, fill(x, 2.505210838544172e-08))
-    p = fma(f, p, fill(x, 2.755731922398589e-07))
-    p = fma(f, p, fill(x, 2.7557319223985893e-06))
-    p = fma(f, p, fill(x, 2.48015873015873e-05))
-    p = fma(f, p, fill(x, 1.984126984126984e-04))
-    p = fma(f, p, fill(x, 1.388888888888889e-03))
-    p = fma(f, p, fill(x, 8.333333333333333e-03))
-    p = fma(f, p, fill(x, 4.1666666666666664e-02))
-    p = fma(f, p, fill(x, 1.6666666666666666e-01))
-    p = fma(f, p, fill(x, 0.5))
-    p = fma(f * f, p, f) + 1.0
-    return below(x, -708.0, 0.0, p * power_of_two(n))
 
 
 BOUND = 8.010821  # where tanh of float32 becomes 1
