@@ -133,8 +133,7 @@ def shoot(
     """
     burn = burn or burn_in(flow, x0, tol)
     if burn is None and repair:
-        reason = f"pairs of trajectories did not promise to meet within {flow.limit()} steps, so all were made in order"
-        return _given_up(flow, x0, reason, order)
+        return _given_up(flow, x0, f"{unmet(flow)}, so all were made in order", order)
     burn = burn or max(flow.limit(), 1)
     C = flow.count(burn) if length is None else flow.steps // max(length, 1)
     N = flow.steps // max(C, 1) if length is None else length
@@ -238,6 +237,13 @@ def burn_in(flow: Flow, x0: Tensor, tol: float) -> int | None:
         step = int(min(max(1.1 * ahead, 4), 2 * done, max(_PATIENCE - done, done)))
     halfway = 2 * last <= math.log(tol) and ahead <= done
     return int(_MARGIN * (done + ahead)) + _FIRST if halfway else None
+
+
+def unmet(flow: Flow) -> str:
+    """Why `burn_in` gave None, as the beginning of a sentence."""
+    if flow.limit() < _FIRST:
+        return f"{flow.steps} steps are too few to find out how soon pairs of trajectories meet"
+    return f"pairs of trajectories did not promise to meet within {flow.limit()} steps"
 
 
 class StepFlow:

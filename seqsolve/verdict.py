@@ -22,7 +22,7 @@ from .lanes import CALL, PAYS, SHARE
 from .methods import METHODS
 from .recurrence import CellRecurrence, Recurrence
 from .results import HISTORY
-from .shooting import burn_in, flow_of, loop_seconds
+from .shooting import burn_in, flow_of, loop_seconds, unmet
 
 FEWEST, SAMPLE, PART = 128, 512, 400  # steps of a sample: at least, at most, and one of so many in between
 _SHORT = 128  # below this many steps there is nothing to save
@@ -166,8 +166,7 @@ def _chunks(problem: Recurrence, tol: float, limit: float) -> tuple[Prediction, 
         burn = burn_in(flow, problem.x0.reshape(flow.shape), tol)
     spent = time.perf_counter() - begin
     if burn is None:
-        reason = f"pairs of trajectories did not promise to meet within {flow.limit()} steps"
-        return Prediction(math.nan, spent, False), None, reason
+        return Prediction(math.nan, spent, False), None, unmet(flow)
     reason = f"pairs of trajectories meet, with some reserve, within {burn} steps"
     chunks = flow.count(burn)
     if chunks < 2:

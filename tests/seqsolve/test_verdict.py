@@ -108,7 +108,7 @@ def test_a_long_cell_is_cut_where_it_forgets_and_not_where_it_remembers(kind, mo
 @pytest.mark.skipif(importlib.util.find_spec("g2p_en") is None, reason="the trained GRU is not installed")
 def test_a_trained_network_that_remembers_is_not_promised_chunks():
     gru = sq.gallery.g2p_gru().requires_grad_(False)
-    u = sq.gallery.g2p_inputs("a network that was trained remembers what it has read for very long " * 25)
+    u = sq.gallery.g2p_inputs("a network that was trained remembers what it has read for very long " * 250)
     found = look(gru, torch.zeros(256), u)
     assert found.method == "sequential"
     assert "did not promise to meet" in found.reason
@@ -145,3 +145,11 @@ def test_the_verdict_looks_at_a_hundredth_of_the_steps(rng):
         calls[0] = 0
         assert look(counted(step), torch.full((2,), 0.3).double(), u).method == method
         assert calls[0] <= 400
+
+
+@pytest.mark.skipif(importlib.util.find_spec("g2p_en") is None, reason="the trained GRU is not installed")
+def test_few_steps_say_that_they_are_few():
+    gru = sq.gallery.g2p_gru().requires_grad_(False)
+    found = look(gru, torch.zeros(256), sq.gallery.g2p_inputs("a network reads a sentence " * 60))
+    assert found.method == "sequential"
+    assert "1620 steps are too few to find out how soon pairs of trajectories meet" in found.reason
