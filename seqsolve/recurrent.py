@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from ._checks import dual_level, transforming
 from ._threads import resolve_workers
+from .cell_gradient import cell_gradient, supported
 from .cells import Layout, Track, Weights, run_layer
 from .chunked_layers import shoot_track
 from .conditioning import Growth
@@ -73,9 +75,10 @@ def parallelize(module, *, method="auto", workers=None):
     Notes
     -----
     float16 and bfloat16 are computed in float32 and returned as given. Where gradients are needed, the forward pass is
-    the fused loop and the backward pass is torch's own, which repeats the forward pass then: a call whose gradient is
-    never asked for costs nothing more. Dropout in training, autocast, ``torch.compile``, functorch transforms and
-    devices other than the CPU go to torch as a whole. Weights are read afresh in every call.
+    the fused loop. The backward pass of one layer of an RNN or GRU in one direction is a loop with one product a step;
+    of any other, and for second derivatives, it is torch's own, which repeats the forward pass then: a call whose
+    gradient is never asked for costs nothing more. Dropout in training, autocast, ``torch.compile``, functorch
+    transforms and devices other than the CPU go to torch as a whole. Weights are read afresh in every call.
 
     The certificate is worked out when ``.report`` is read: the outputs are finite, and rounding errors do not grow on
     the first 256 steps of the first sequence (a chaotic network has ``certificate.ok`` False: its steps are those of
@@ -356,6 +359,29 @@ class _Call:
             return function(data, state, weights, *self.setup, False)
         return function(data, self.batch_sizes, state, weights, *self.setup)
 
+    def chain(self, tensors, states: Tensor, gradients, wanted) -> list[Tensor | None] | None:
+        """The gradients by `tensors` from the states of one layer in one direction; None where torch has to repeat it.
+
+        An LSTM has cells that no output shows.
+        """
+        _, layers, _, _, bidirectional = self.setup
+        if self.kind == "lstm" or layers > 1 or bidirectional or self.batch_sizes is not None:
+            return None
+        if transforming() or dual_level() or not torch.isfinite(states).all():
+            return None
+        data, given = tensors[0], len(self.hx)
+        weights = [*tensors[1 + given :], None, None][:4]
+        x0 = tensors[1][0] if given else states.new_zeros(states.shape[1:])
+        by_output, by_last = gradients
+        g = torch.zeros_like(states) if by_output is None else by_output
+        if by_last is not None:
+            g = torch.cat([g[:-1], g[-1:] + by_last])
+        if not supported(self.kind, weights, x0, data, states, g):
+            return None
+        needs = [wanted[0], *wanted[1 + given :], False, False][:5]
+        by_x0, by_data, found = cell_gradient(self.kind, weights, x0, data, states, g, needs)
+        return [by_data, *([by_x0[None] if wanted[1] else None] * given), *found[: len(tensors) - 1 - given]]
+
     def finish(self, result: tuple[Tensor, ...]):
         """Outputs as torch's forward gives them for this input."""
         output, *final = result
@@ -371,29 +397,37 @@ class _Call:
 
 
 class _Replay(torch.autograd.Function):
-    """Forward by the fused loop; backward by torch's own module, run only when a gradient is asked for."""
+    """Forward by the fused loop; backward by the chain rule of one layer, else by torch's own module run once more."""
 
     @staticmethod
     def forward(ctx, call, threads, record, *tensors):
-        ctx.call, ctx.states = call, len(call.hx)
+        ctx.call, ctx.given = call, len(call.hx)
         ctx.save_for_backward(*tensors)
-        return call.run(threads, record)
+        result = call.run(threads, record)
+        ctx.states = result[0].detach()  # a tensor of its own, or the graph would hold itself
+        ctx.version = ctx.states._version
+        return result
 
     @staticmethod
     def backward(ctx, *gradients):
         saved, wanted = ctx.saved_tensors, ctx.needs_input_grad[3:]
+        graph = torch.is_grad_enabled()  # the caller wants a second derivative
+        if not graph and ctx.states._version == ctx.version:  # nobody has written into the output
+            found = ctx.call.chain(saved, ctx.states, gradients, wanted)
+            if found is not None:
+                return None, None, None, *found
         with torch.enable_grad():
             # views: new nodes of the graph, so that a weight which the input was made from is not counted twice,
             # and through which a second derivative flows
             views = [t.view_as(t) if w else t for t, w in zip(saved, wanted)]
-            k = 1 + ctx.states
+            k = 1 + ctx.given
             outputs = ctx.call.replay(views[0], views[1:k], views[k:])
             pairs = [(o, g) for o, g in zip(outputs, gradients) if g is not None and o.requires_grad]
             found = torch.autograd.grad(
                 [o for o, _ in pairs],
                 [v for v, w in zip(views, wanted) if w],
                 [g for _, g in pairs],
-                create_graph=torch.is_grad_enabled(),
+                create_graph=graph,
                 allow_unused=True,
             )
         found = iter(found)

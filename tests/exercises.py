@@ -79,6 +79,7 @@ def seqsolve() -> dict[str, np.ndarray]:
         found[f"scan {structure}"] = np.asarray(sq.affine_scan(A, b, np.zeros(b.shape[1]), structure=structure))
     found["scan complex"] = sq.affine_scan(rng.uniform(-0.6, 0.6, (40, 4)) * (1 + 1j), np.ones((40, 4), complex))
     A, b = rng.uniform(-0.9, 0.9, (1 << 16, 9)), rng.standard_normal((1 << 16, 9))
+    found["scan complex"] = np.asarray(sq.affine_scan(A[:40] * 1j, b[:40]))
     found["scan in chunks"] = sq.affine_scan(A, b, workers=2)
     for module, size in ((nn.GRU(3, 8), 8), (nn.LSTM(3, 8), 16)):
         for p in module.parameters():

@@ -174,3 +174,37 @@ def test_second_derivatives_keep_the_route_of_torch(rng):
         (first,) = torch.autograd.grad(states.square().sum(), u, create_graph=True)
         found.append(torch.autograd.grad(first.square().sum(), [u, x0, *module.parameters()]))
     assert largest_error(*found) < 1e-11
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("kind", ["rnn", "relu", "gru"])
+def test_a_layer_is_trained_without_torchs_loop(kind, batch_first, rng, monkeypatch):
+    module = module_of(kind, rng, bias=batch_first)
+    module.batch_first = batch_first
+    fast = sq.parallelize(module, method="sequential")
+    x, h = tensor(rng, 6, 7, 3), tensor(rng, 1, 6 if batch_first else 7, 5)
+    weight, last = tensor(rng, 6, 7, 5, grad=False), tensor(rng, *h.shape, grad=False)
+    leaves = [x, *module.parameters()]
+
+    def both(run, *state):
+        output, final = run(x, *state)
+        together = (output * weight).sum() + (final * last).sum()
+        loss = (together, (final * last).sum(), (output * weight).sum())
+        return [torch.autograd.grad(one, [*leaves, *state], retain_graph=True) for one in loss]
+
+    truth = both(module), both(module, h)
+    with monkeypatch.context() as patch:
+        patch.setattr("seqsolve.recurrent._Call.replay", None)
+        ours = both(fast), both(fast, h)
+    for mine, theirs in zip(ours, truth, strict=True):
+        assert max(largest_error(a, b) for a, b in zip(mine, theirs, strict=True)) < 1e-12
+
+
+def test_a_layer_whose_output_was_written_into(rng):
+    module = module_of("gru", rng)
+    u = tensor(rng, 20, 2, 3)
+    output = sq.parallelize(module, method="sequential")(u)[0]
+    loss = output.sum()
+    output.detach().mul_(2)  # the states are not in it any more
+    ours, truth = torch.autograd.grad(loss, u), torch.autograd.grad(module(u)[0].sum(), u)
+    assert largest_error(ours, truth) < 1e-12
