@@ -7,7 +7,7 @@ the loop (in pieces that stay in cache) and the rest of a step is one kernel tha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +18,7 @@ GATES = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
 _SIGMOID = {"rnn_tanh": (False,), "rnn_relu": (False,), "gru": (True, True, False), "lstm": (True, True, False, True)}
 _PIECE = 1 << 20  # bytes of gates at a time: enough to amortise a GEMM call, and they stay in the L2 cache
 _PROJECT = 2e11  # bytes of multiply-adds a second of the input product
+_SHORT = 1024  # steps and sequences of a layout that is worth keeping for the next call
 _INLINE = 8  # inputs whose product the loops of one register take in: the time for it is there
 _WORTH_A_THREAD = 5e-4  # seconds of work that pay for one more thread: starting one costs about 1e-4
 
@@ -57,7 +58,7 @@ class Layout:
 
     @classmethod
     def padded(cls, steps: int, batch: int) -> Layout:
-        return cls(np.arange(steps + 1) * batch, np.full(batch, steps))
+        return _short_padded(steps, batch) if steps + batch <= _SHORT else _padded(steps, batch)
 
     @classmethod
     def packed(cls, batch_sizes: np.ndarray) -> Layout:
@@ -65,6 +66,13 @@ class Layout:
         sizes = np.asarray(batch_sizes, dtype=np.int64)
         lengths = np.searchsorted(-sizes, -np.arange(sizes[0]), side="left")
         return cls(np.concatenate([[0], np.cumsum(sizes)]), lengths)
+
+
+def _padded(steps: int, batch: int) -> Layout:
+    return Layout(np.arange(steps + 1) * batch, np.full(batch, steps))
+
+
+_short_padded = lru_cache(256)(_padded)
 
 
 @cache
@@ -97,23 +105,24 @@ def lane_seconds(kind: str, H: int, inputs: int, itemsize: int) -> float:
     return seconds if itemsize == 4 else 2.3 * seconds
 
 
-class Track:
-    """One direction of one layer with its weights packed and its state, which advances piece by piece."""
+class Packed:
+    """One direction of one layer, packed as the kernels read it; nothing here changes afterwards."""
 
-    def __init__(self, weights: Weights, h: np.ndarray, c: np.ndarray | None, *, backwards=False, column=0):
+    def __init__(self, weights: Weights):
         from . import _kernels, _tile_kernels
 
-        self._kernels = _kernels
+        self.project = _kernels.project
         kind, H, R = weights.kind, weights.hidden, weights.recurrent
         dtype, gates, halves = weights.w_hh.dtype, GATES[kind], _SIGMOID[kind]
+        self.hidden, self.recurrent, self.relu = H, R, kind == "rnn_relu"
+        self.seconds = step_seconds(kind, H, R, dtype)
         self.lanes: tuple = lanes_for(H, dtype)
         L = len(self.lanes)
         tiles, outputs = -(-H // L), -(-R // L)
+        self.columns, self.cells = outputs * L, tiles * L
         N = tiles * gates * L
         one = tiles == 1 and R == H and weights.w_hr is None  # then the state stays in one register
         name = kind.partition("_")[0]
-        self.variant = (backwards, kind == "rnn_relu")
-        self.column, self.recurrent, self.backwards = column, R, backwards
 
         self.inputs = K = weights.w_ih.shape[1]
         self.inline = one and 0 < K <= _INLINE
@@ -143,22 +152,33 @@ class Track:
         if weights.w_hr is not None:
             self.W_hr = np.zeros(outputs * L * H, dtype)
             _kernels.pack(self.lanes, weights.w_hr, (False,), H * L, 0, L, self.W_hr)
-        self.h = np.zeros((len(h), outputs * L), dtype)
-        self.h[:, :R] = h
-        self.c = np.zeros((len(h), tiles * L), dtype)
+
+
+class Track:
+    """One direction of one layer with its state, which advances piece by piece; `packed` spares the packing."""
+
+    def __init__(
+        self, weights: Weights, h: np.ndarray, c: np.ndarray | None, *, backwards=False, column=0, packed=None
+    ):
+        self.packed: Packed = Packed(weights) if packed is None else packed
+        pack = self.packed
+        self.bias, self.hidden, self.recurrent, self.seconds = pack.bias, pack.hidden, pack.recurrent, pack.seconds
+        self.variant, self.column, self.backwards = (backwards, pack.relu), column, backwards
+        dtype = pack.bias.dtype
+        self.h = np.zeros((len(h), pack.columns), dtype)
+        self.h[:, : pack.recurrent] = h
+        self.c = np.zeros((len(h), pack.cells), dtype)
         if c is not None:
-            self.c[:, :H] = c
-        self.hidden = H
+            self.c[:, : pack.hidden] = c
         self.scratch = np.empty(0, dtype)  # one piece of gates, used again by every piece: fresh pages cost more
-        self.seconds = step_seconds(kind, H, R, dtype)
 
     def gates(self, x: np.ndarray, layout: Layout, first: int, last: int, workers: int) -> np.ndarray:
         """W x + b for the rows of steps first..last of the input, flat; x itself where the loop works it out."""
-        flat = x.reshape(-1)
-        if self.inline:
+        flat, pack = x.reshape(-1), self.packed
+        if pack.inline:
             return flat
         low, high = int(layout.start[first]), int(layout.start[last])
-        N, K = self.bias.size, self.inputs
+        N, K = pack.bias.size, pack.inputs
         if self.scratch.size < (high - low) * N:
             self.scratch = np.empty((high - low) * N, x.dtype)
         gates = self.scratch
@@ -168,18 +188,19 @@ class Track:
 
         def go(rows):
             at = (rows[0] - low) * N
-            self._kernels.project(self.lanes, flat, K, self.W, self.bias, gates[at:], *rows)
+            pack.project(pack.lanes, flat, K, pack.W, pack.bias, gates[at:], *rows)
 
         thread_map(go, pairwise(cuts), workers)
         return gates
 
     def advance(self, gates, layout: Layout, first: int, last: int, low: int, high: int, out: np.ndarray) -> None:
         """Steps first..last of the sequences low..high; the new states go to their rows of `out`."""
-        base, K = (0, self.inputs) if self.inline else (int(layout.start[first]), 0)
+        pack = self.packed
+        base, K = (0, pack.inputs) if pack.inline else (int(layout.start[first]), 0)
         span = (first, last, base, low, high, out.shape[1], self.column, self.recurrent, K)
-        self.run(
-            self.span_lanes, self.variant, gates, layout.start, layout.lengths,
-            self.W, self.bias, self.U, self.inner, self.h, self.c, self.W_hr, out.reshape(-1), span,
+        pack.run(
+            pack.span_lanes, self.variant, gates, layout.start, layout.lengths,
+            pack.W, pack.bias, pack.U, pack.inner, self.h, self.c, pack.W_hr, out.reshape(-1), span,
         )  # fmt: skip
 
     def final(self) -> tuple[np.ndarray, np.ndarray]:

@@ -35,9 +35,11 @@ def shoot_track(
     if weights.w_hr is not None or int(layout.lengths[-1]) < steps or not weights.hidden:
         return None
     seconds = fused_seconds(weights, batch)
+    if not insist and seconds * steps < _WORTH:
+        return None
     lane = lane_seconds(weights.kind, weights.hidden, weights.w_ih.shape[1], out.itemsize)
     few = probing_limit(steps, pair_price(batch, seconds, lane, lane_count(out.dtype))) < _SHORTEST
-    if not insist and (few or seconds * steps < _WORTH):
+    if not insist and few:
         return None
     H, lstm = weights.hidden, weights.kind == "lstm"
     start = torch.from_numpy(np.concatenate(track.final(), axis=1) if lstm else track.final()[0].copy())

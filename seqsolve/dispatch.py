@@ -192,6 +192,7 @@ def fused_seconds(weights, batch: int) -> float:
     return _step(cell, weights.w_hh.itemsize == 8, "fused", weights.hidden, batch)
 
 
+@lru_cache(4096)
 def _step(cell: str, double: bool, which: str, units: int, batch: int) -> float:
     """Seconds a step, by bilinear interpolation of logarithms; beyond the table in proportion to the arithmetic."""
     table = STEP[cell, "float64" if double else "float32", which]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import is_
 from typing import Any, overload
 
 import numpy as np
@@ -18,6 +19,7 @@ from .chunked_layers import shoot_track
 from .conditioning import Growth
 from .dispatch import choose, chunks_may_win
 from .handover import ShortCalls
+from .kept_weights import KeptWeights
 from .recurrence import CellRecurrence
 from .results import Certificate, Report, Status
 from .shooting import Outcome
@@ -78,7 +80,8 @@ def parallelize(module, *, method="auto", workers=None):
     the fused loop. The backward pass of one layer of an RNN or GRU in one direction is a loop with one product a step;
     of any other, and for second derivatives, it is torch's own, which repeats the forward pass then: a call whose
     gradient is never asked for costs nothing more. Dropout in training, autocast, ``torch.compile``, functorch
-    transforms and devices other than the CPU go to torch as a whole. Weights are read afresh in every call.
+    transforms and devices other than the CPU go to torch as a whole. Weights are compared bit for
+    bit in every call with those of the last, of which a copy is kept, and packed again where anything has changed.
 
     The certificate is worked out when ``.report`` is read: the outputs are finite, and rounding errors do not grow on
     the first 256 steps of the first sequence (a chaotic network has ``certificate.ok`` False: its steps are those of
@@ -118,7 +121,7 @@ def parallelize(module, *, method="auto", workers=None):
     fast: Any = target.__new__(target)
     fast.__setstate__({k: v.copy() if isinstance(v, dict | list) else v for k, v in state.items()})
     fast._settings = (method, workers)
-    fast._record = None
+    fast._record = fast._kept = None
     return fast
 
 
@@ -127,6 +130,8 @@ class _Fused:
 
     _settings: tuple[str, int | None] = ("auto", None)
     _record: Any = None
+    _kept: KeptWeights | None = None
+    _parameters: Any
     batch_first: bool
     bidirectional: bool
     hidden_size: int
@@ -199,7 +204,7 @@ class _Fused:
 
     def __getstate__(self):
         state: Any = super().__getstate__()
-        return {**state, "_record": None}
+        return {**state, "_record": None, "_kept": None}
 
 
 class FusedRNN(ShortCalls, _Fused, nn.RNN):
@@ -224,8 +229,8 @@ class _RemembersError(Exception):
 class _Call:
     """One call of a drop-in: the arguments in the shape that kernels take, and the way back."""
 
-    def __init__(self, module, data, hx, layout, batch_sizes, indices, shape):
-        self.module, self.data, self.hx, self.layout = module, data, hx, layout
+    def __init__(self, module, data, hx, layout, batch_sizes, indices, shape, kept):
+        self.module, self.data, self.hx, self.layout, self.kept = module, data, hx, layout, kept
         self.batch_sizes, self.indices, self.shape = batch_sizes, indices, shape
         self.dtype, self.hidden = data.dtype, module.hidden_size
         self.batch, self.steps = len(layout.lengths), len(layout.start) - 1
@@ -246,8 +251,14 @@ class _Call:
         states = () if hx is None else tuple(hx) if lstm else (hx,)
         if not all(isinstance(t, Tensor) for t in states) or len(states) not in (0, 1 + lstm):
             return _MALFORMED
+        names = getattr(module, "_flat_weights_names", ())
+        if not all(map(is_, map(module._parameters.get, names), module._flat_weights)):
+            module._update_flat_weights()  # as torch's own forward: functional_call and parametrizations
         weights = module._flat_weights
-        everything = [data, *states, *weights]
+        kept = module._kept if module._kept is not None and module._kept.current(weights) else None
+        if kept is not None and data.dtype != kept.dtype:
+            kept = None
+        everything = [data, *states, *(weights if kept is None else ())]
         if any(type(t) not in (Tensor, nn.Parameter) for t in everything):
             return "a tensor subclass"
         if not all(t.is_cpu for t in everything):
@@ -263,10 +274,10 @@ class _Call:
             return "dropout is active in training"
         if any(t.layout != torch.strided or t.is_conj() for t in everything):
             return "a layout that is not strided"
-        return cls._shaped(module, input, data, states, packed)
+        return cls._shaped(module, input, data, states, packed, kept)
 
     @classmethod
-    def _shaped(cls, module, input, data, states, packed) -> _Call | str:
+    def _shaped(cls, module, input, data, states, packed, kept) -> _Call | str:
         batch_sizes, indices, shape = None, None, None
         if packed:
             batch_sizes, indices = input.batch_sizes, (input.sorted_indices, input.unsorted_indices)
@@ -288,49 +299,50 @@ class _Call:
         if indices is not None and indices[0] is not None:
             states = tuple(t.index_select(1, indices[0]) for t in states)
         layout = Layout.packed(batch_sizes.numpy()) if batch_sizes is not None else Layout.padded(steps, batch)
-        return cls(module, data, list(states), layout, batch_sizes, indices, shape)
+        return cls(module, data, list(states), layout, batch_sizes, indices, shape, kept)
 
     def run(self, threads: int, record) -> tuple[Tensor, ...]:
         """All layers by the fused loop: (output, h) or (output, h, c), as torch's own function gives them."""
-        work = torch.promote_types(self.dtype, torch.float32)
-
-        def host(t: Tensor) -> np.ndarray:
-            t = t.detach()
-            return (t if t.dtype == work else t.to(work)).contiguous().numpy()
-
-        x = self.data.detach().to(work).reshape(-1, self.data.shape[-1])
-        bias, layers, _, _, bidirectional = self.setup
+        work = torch.float64 if self.dtype == torch.float64 else torch.float32
+        x = _host(self.data, work).reshape(-1, self.data.shape[-1])
+        _, layers, _, _, bidirectional = self.setup
         directions = 2 if bidirectional else 1
         R = self.proj or self.hidden
         sizes = (R, self.hidden) if self.kind == "lstm" else (R,)
-        dtype = x.numpy().dtype
-        given = [host(t) for t in self.hx] or [np.zeros((layers * directions, self.batch, n), dtype) for n in sizes]
-        final = [np.empty_like(array) for array in given]
-        each = len(self.weights) // (layers * directions)
+        shapes = [(layers * directions, self.batch, n) for n in sizes]
+        given = [_host(t, work) for t in self.hx] or [np.zeros(shape, x.dtype) for shape in shapes]
+        final = [np.empty(shape, x.dtype) for shape in shapes]
+        packs = (self.kept or self._packed(work, layers * directions)).tracks
         for layer in range(layers):
-            out = torch.empty((len(x), R * directions), dtype=work)
-            tracks, packs = [], []
+            out, tracks = torch.empty((len(x), R * directions), dtype=work), []
+            rows = out.numpy()
             for k in range(directions):
                 at = layer * directions + k
-                arrays = [host(t) for t in self.weights[at * each : (at + 1) * each]]
-                b_ih, b_hh = arrays[2:4] if bias else (None, None)
-                weights = Weights(self.kind, arrays[0], arrays[1], b_ih, b_hh, arrays[-1] if self.proj else None)
-                c = given[1][at] if len(given) > 1 else None
-                packs.append(weights)
-                tracks.append(Track(weights, given[0][at], c, backwards=k == 1, column=k * R))
-                record.keep(weights, x, self.layout, given[0][at], c, k == 1)
-            rest = self._in_chunks(tracks, packs, x.numpy(), out.numpy(), threads, record)
+                h, c = given[0][at], given[1][at] if len(given) > 1 else None
+                weights, packed = packs[at]
+                tracks.append(Track(weights, h, c, backwards=k == 1, column=k * R, packed=packed))
+                record.keep(weights, x, self.layout, h, c, k == 1)
+            first = layer * directions
+            rest = self._in_chunks(tracks, [w for w, _ in packs[first:]], x, rows, threads, record)
             if rest:
-                run_layer(rest, x.numpy(), self.layout, out.numpy(), threads)
+                run_layer(rest, x, self.layout, rows, threads)
             for k, track in enumerate(tracks):
                 for array, state in zip(final, track.final()):
-                    array[layer * directions + k] = state
-            x = out
+                    array[first + k] = state
+            x = rows
+        states = [torch.from_numpy(array) for array in final]
         # a gated cell keeps a NaN to its end; relu can turn inf into 0 again
-        record.output = x if self.kind == "rnn_relu" else torch.from_numpy(final[0])
-        result = [x if self.batch_sizes is not None else x.view(self.steps, self.batch, -1)]
-        result += [torch.from_numpy(array) for array in final]
-        return tuple(result if work == self.dtype else (t.to(self.dtype) for t in result))
+        record.output = out if self.kind == "rnn_relu" else states[0]
+        output = out if self.batch_sizes is not None else out.view(self.steps, self.batch, -1)
+        return tuple(t if work == self.dtype else t.to(self.dtype) for t in (output, *states))
+
+    def _packed(self, work: torch.dtype, tracks: int) -> KeptWeights:
+        """The weights packed afresh, and kept for the next call where it can tell whether they are still the same."""
+        arrays, each = [_host(t, work) for t in self.weights], len(self.weights) // tracks
+        kept = KeptWeights(self.kind, self.weights, arrays, each, self.setup[0])
+        if work == self.dtype and all(t.is_contiguous() for t in self.weights):
+            self.module.__dict__["_kept"] = kept
+        return kept
 
     def _in_chunks(self, tracks, packs, x, out, threads, record) -> list[Track]:
         """Run in chunks what can; the tracks that are left for the loop."""
@@ -396,6 +408,11 @@ class _Call:
         return output, tuple(final) if self.kind == "lstm" else final[0]
 
 
+def _host(t: Tensor, work: torch.dtype) -> np.ndarray:
+    t = t.detach()
+    return (t if t.dtype == work else t.to(work)).contiguous().numpy()
+
+
 class _Replay(torch.autograd.Function):
     """Forward by the fused loop; backward by the chain rule of one layer, else by torch's own module run once more."""
 
@@ -442,16 +459,15 @@ class _Record:
         self.samples: list[tuple] = []
         self.chunks: list[Outcome] = []  # a layer and direction each, where chunks were tried
 
-    def keep(self, weights: Weights, x: Tensor, layout: Layout, h, c, backwards: bool) -> None:
+    def keep(self, weights: Weights, x: np.ndarray, layout: Layout, h, c, backwards: bool) -> None:
         """Remember the first steps of the first sequence in one direction of one layer."""
         length = int(layout.lengths[0])
         count = min(_SAMPLE, length)
         if count < _SHORT or weights.w_hr is not None:
             return
-        rows = torch.from_numpy(layout.start[length - count : length] if backwards else layout.start[:count])
-        inputs = x[rows.flip(0) if backwards else rows]
-        start = h[0] if c is None else np.concatenate([h[0], c[0]])
-        self.samples.append((weights, torch.from_numpy(start.copy()), inputs))
+        rows = layout.start[length - count : length] if backwards else layout.start[:count]
+        start = h[0].copy() if c is None else np.concatenate([h[0], c[0]])
+        self.samples.append((weights, start, x[rows[::-1] if backwards else rows]))
 
     def report(self) -> Report:
         """Check what was kept, only now that somebody asks."""
@@ -460,7 +476,8 @@ class _Record:
             status = Status.TORCH if finite else Status.NONFINITE
             return Report("torch", self.reason, Certificate("torch", finite=finite), status, self.steps, self.workers)
         lyapunov, bound, amplification, eps = None, None, None, 0.0
-        for weights, start, inputs in self.samples if finite else ():
+        for weights, *sample in self.samples if finite else ():
+            start, inputs = map(torch.from_numpy, sample)
             problem, eps = CellRecurrence(weights, start, inputs), torch.finfo(inputs.dtype).eps
             with torch.no_grad():
                 growth = Growth(problem, eps)
