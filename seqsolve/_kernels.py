@@ -30,18 +30,6 @@ def tanh_array(lanes, x, out):
 
 
 @kernel
-def same_bits(a, b):
-    """Whether two flat arrays of integers are equal; 4096 numbers between two looks.  Floor: 2 * a.nbytes read."""
-    for low in range(0, a.size, 4096):
-        different = a[low] ^ b[low]
-        for i in range(low + 1, min(low + 4096, a.size)):
-            different |= a[i] ^ b[i]
-        if different:
-            return False
-    return True
-
-
-@kernel
 def pack(lanes, rows, halves, tile_stride, gate_stride, column_stride, packed):
     """Weights of shape (gates * H, columns) in tiles of lanes, halved where `halves`; padding lanes are left alone."""
     L, gates, columns = len(lanes), len(halves), rows.shape[1]

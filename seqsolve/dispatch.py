@@ -3,8 +3,8 @@
 `STEP` is microseconds a step of a whole batch, one thread, by units (rows) and batch (columns), as
 ``python -m benchmarks.dispatch_table`` prints it; measured on two cores with 512-bit registers, torch 2.13. Between the
 entries logarithms are interpolated. (Batch 1 in float32 is the difference of 20,000 and 2,000 steps, of fewer from 64
-units on.) To a step comes what a call costs before its first step: the fused loop packs the weights afresh in every
-call, so that a change of them is always seen.
+units on.) To a step comes what a call costs before its first step: the fused loop compares the weights with those
+of the last call, so that a change of them is always seen, and packs them again after one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ BATCHES = (1, 4, 16, 64, 256)
 
 _MARGIN = 0.75  # the fused loop must be estimated this much faster: machines differ
 _AHEAD, _TRY = 0.4, 5e-3  # of torch's seconds that chunks may take, and how many of these make a burn-in worth trying
-_TORCH_CALL, _FUSED_CALL, _FUSED_BYTE = 2e-5, 4e-5, 5e-10  # seconds a call of one layer; packing a byte of weights
+_FUSED_CALL, _FUSED_LAYER = 2.6e-5, 1.4e-5  # seconds before the first step, as `benchmarks.dispatch_sweep` shows
+_TORCH_CALL, _TORCH_LAYER = 3e-6, {"rnn": 1e-5, "gru": 1.2e-5, "lstm": 1.2e-5}  # by `handover.py`
+_ONEDNN = 3e-5  # more of that for an LSTM in float32, which oneDNN prepares afresh for every call
+_COMPARED, _PACKED = 3e-10, 1.5e-9  # seconds a byte of U where the weights are as before, and where they have changed
 
 STEP = {
     ("rnn", "float32", "torch"): (
@@ -136,13 +139,22 @@ STEP = {
 
 @lru_cache(1024)
 def choose(
-    kind: str, units: int, batch: int, steps: int, *, double: bool, layers: int = 1, threads: int = 1
+    kind: str,
+    units: int,
+    batch: int,
+    steps: int,
+    *,
+    double: bool,
+    layers: int = 1,
+    threads: int = 1,
+    changing: bool = False,
 ) -> tuple[bool, str]:
     """Whether to take the fused loop, and why.
 
     kind : "rnn_tanh", "rnn_relu", "gru" or "lstm".  double : float64.  layers : layers times directions.
+    changing : other weights in every call, as in training.
     """
-    fused, a, torch, b, margin = _costs(kind, units, batch, double, layers, threads)
+    fused, a, torch, b, margin = _costs(kind, units, batch, double, layers, threads, changing)
     fused, torch = fused + steps * a, torch + steps * b
     figures = f"about {_time(fused)} against {_time(torch)} of torch's own"
     if fused < margin * torch:
@@ -161,12 +173,12 @@ def shortest(mode: str, units: int, layers: int, dtype, batch: int, threads: int
     kind, double = mode.lower(), str(dtype) == "torch.float64"
     fused, a, torch, b, margin = _costs(kind, units, batch, double, layers, threads)
     gain = margin * b - a
-    loop = 1.0 if fused < margin * torch else (fused - margin * torch) / gain if gain > 0 else math.inf
+    loop = 0.0 if fused < margin * torch else (fused - margin * torch) / gain if gain > 0 else math.inf
     chunks = _TRY / _step(kind.partition("_")[0], double, "torch", units, batch)
-    return max(1, math.floor(min(loop, chunks, 1e15)))
+    return 1 + math.floor((1 - 1e-9) * min(loop, chunks, 1e15))
 
 
-def _costs(kind: str, units: int, batch: int, double: bool, layers: int, threads: int):
+def _costs(kind: str, units: int, batch: int, double: bool, layers: int, threads: int, changing: bool = False):
     """Seconds of a call and of a step of the fused loop, the same of torch, and the margin between the two."""
     cell = kind.partition("_")[0]
     gates = {"rnn": 1, "gru": 3, "lstm": 4}[cell]
@@ -174,8 +186,9 @@ def _costs(kind: str, units: int, batch: int, double: bool, layers: int, threads
     if threads > 1 and batch == 1 and gates * units * units > 1 << 17:
         theirs *= 0.8  # a product of a large matrix and one vector is what torch does on several threads
     margin = _MARGIN if units <= UNITS[-1] else _MARGIN**2
-    fused = _FUSED_CALL + layers * (_FUSED_CALL + gates * units * units * (8 if double else 4) * _FUSED_BYTE)
-    torch = _TORCH_CALL + layers * _TORCH_CALL * (2 if cell == "lstm" and not double else 1)
+    weights = gates * units * units * (8 if double else 4) * (_PACKED if changing else _COMPARED)
+    fused = _FUSED_CALL + layers * (_FUSED_LAYER + weights)
+    torch = _TORCH_CALL + layers * (_TORCH_LAYER[cell] + (_ONEDNN if cell == "lstm" and not double else 0.0))
     return fused, layers * ours, torch, layers * theirs, margin
 
 

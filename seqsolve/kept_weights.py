@@ -13,6 +13,8 @@ from torch import Tensor
 
 from .cells import Packed, Weights
 
+_COPIED = 1 << 14  # bytes
+
 
 class KeptWeights:
     """Copies of all weights of a module, as they were when `tracks` was packed: one pair a layer and direction.
@@ -21,9 +23,6 @@ class KeptWeights:
     """
 
     def __init__(self, kind: str, tensors: list[Tensor], arrays: list[np.ndarray], each: int, bias: bool):
-        from ._kernels import same_bits
-
-        self._same_bits = same_bits
         self.dtype = tensors[0].dtype
         self._tensors, self._at = list(tensors), [(t.data_ptr(), t.shape) for t in tensors]
         copies = [array.copy() for array in arrays]
@@ -40,12 +39,17 @@ class KeptWeights:
         """Are these the tensors that were packed, in the same memory, with every bit as it was?"""
         if len(tensors) != len(self._tensors) or not all(map(is_, tensors, self._tensors)):
             return False
-        dtype, same = self.dtype, self._same_bits
+        dtype = self.dtype
         for t, (address, shape) in zip(tensors, self._at):
             if t.data_ptr() != address or t.dtype is not dtype or t.shape != shape or not t.is_contiguous():
                 return False
-        return all(same(now, then) for now, then in self._bits)
+        return all(_same(now, then) for now, then in self._bits)
 
 
 def _bits(array: np.ndarray) -> np.ndarray:
-    return array.reshape(-1).view(np.uint32)
+    return array.reshape(-1).view(np.uint64 if array.nbytes % 8 == 0 else np.uint32)
+
+
+def _same(now: np.ndarray, then: np.ndarray) -> bool:
+    """Bits compared by memcmp where a copy costs less than the call of a ufunc, else by vectors of integers."""
+    return now.tobytes() == then.tobytes() if now.nbytes <= _COPIED else np.array_equal(now, then)

@@ -185,7 +185,9 @@ class _Fused:
             return False, False, _MALFORMED
         sizes, double = (self._kind, self.hidden_size, batch, steps), data.dtype == torch.float64
         layers = self.num_layers * (2 if self.bidirectional else 1)
-        fused, reason = choose(*sizes, double=double, layers=layers, threads=torch.get_num_threads())
+        fused, reason = choose(
+            *sizes, double=double, layers=layers, threads=torch.get_num_threads(), changing=torch.is_grad_enabled()
+        )
         return fused, not fused and chunks_may_win(*sizes, data.shape[-1], double=double), reason
 
     def _torch(self, input, hx, reason):

@@ -103,8 +103,20 @@ def test_the_result_is_the_class_it_replaces_and_shares_its_parameters(generator
 def test_changed_weights_are_seen_at_once(generator):
     gru = make("gru", 4, 8, generator)
     fast, x = sq.parallelize(gru, method="sequential"), draw(generator, 40, 2, 4)
+    optimizer = torch.optim.SGD(gru.parameters(), lr=0.1)
+
+    def train():
+        with torch.enable_grad():
+            fast(x)[0].square().sum().backward()
+        optimizer.step()
+
     changes = [
         lambda: gru.weight_hh_l0.data.mul_(0.5),  # bumps no version counter
+        lambda: gru.weight_ih_l0.mul_(1.1),
+        lambda: gru.bias_ih_l0.data.neg_(),
+        lambda: setattr(gru.weight_ih_l0, "data", gru.weight_ih_l0.data * 2),
+        lambda: setattr(gru.weight_hh_l0, "data", gru.weight_hh_l0.data.T.contiguous().T.roll(1, 0)),
+        train,
         lambda: gru.weight_ih_l0.detach().numpy().__imul__(1.5),
         lambda: gru.load_state_dict({k: v + 0.01 for k, v in gru.state_dict().items()}),
         lambda: setattr(fast, "bias_hh_l0", nn.Parameter(torch.full((24,), 0.2))),
@@ -118,6 +130,42 @@ def test_changed_weights_are_seen_at_once(generator):
             before = after
         gru.bias_hh_l0 = fast.bias_hh_l0
         assert_same(fast(x), gru(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("units", [9, 70])
+def test_one_changed_bit_is_seen_and_a_report_keeps_its_weights(units, dtype, generator):
+    gru = make("gru", 4, units, generator, dtype=dtype)
+    fast, x = sq.parallelize(gru, method="sequential"), draw(generator, 40, 2, 4, dtype=dtype)
+    with torch.no_grad():
+        fast(x)
+        kept = fast._kept
+        fast(x)
+        assert fast._kept is kept
+        for name, weight in gru.named_parameters():
+            flat = weight.data.view(-1)
+            flat[-1] = torch.nextafter(flat[-1], flat[-1] + 1)
+            fast(x)
+            assert fast._kept is not kept, name
+            kept = fast._kept
+        fast(x)
+        assert fast._kept is kept
+        lyapunov = fast.report.certificate.lyapunov
+        fast(x)
+        gru.weight_hh_l0.mul_(50)
+        assert fast.report.certificate.lyapunov == lyapunov
+        assert "_kept" not in {k for k, v in fast.__getstate__().items() if v is not None}
+
+
+def test_weights_put_in_from_outside_are_seen_by_the_loop(generator):
+    gru = make("gru", 4, 8, generator)
+    fast, x = sq.parallelize(gru, method="sequential"), draw(generator, 40, 2, 4)
+    with torch.no_grad():
+        before = fast(x)
+        doubled = {k: 2 * v for k, v in gru.named_parameters()}
+        for _ in range(2):
+            assert_same(torch.func.functional_call(fast, doubled, (x,)), torch.func.functional_call(gru, doubled, (x,)))
+            assert_same(fast(x), before, tolerance=0)
 
 
 def test_copies_pickles_and_moves(generator):
