@@ -23,6 +23,7 @@ _AHEAD, _TRY = 0.4, 5e-3  # of torch's seconds that chunks may take, and how man
 _FUSED_CALL, _FUSED_LAYER = 2.6e-5, 1.4e-5  # seconds before the first step, as `benchmarks.dispatch_sweep` shows
 _TORCH_CALL, _TORCH_LAYER = 3e-6, {"rnn": 1e-5, "gru": 1.2e-5, "lstm": 1.2e-5}  # by `handover.py`
 _ONEDNN = 3e-5  # more of that for an LSTM in float32, which oneDNN prepares afresh for every call
+_PACKING = 2e-5  # seconds more of a call, and of a layer, where the weights have changed and autograd looks on
 _COMPARED, _PACKED = 3e-10, 1.5e-9  # seconds a byte of U where the weights are as before, and where they have changed
 
 STEP = {
@@ -188,6 +189,7 @@ def _costs(kind: str, units: int, batch: int, double: bool, layers: int, threads
     margin = _MARGIN if units <= UNITS[-1] else _MARGIN**2
     weights = gates * units * units * (8 if double else 4) * (_PACKED if changing else _COMPARED)
     fused = _FUSED_CALL + layers * (_FUSED_LAYER + weights)
+    fused += (1 + layers) * _PACKING if changing else 0.0
     torch = _TORCH_CALL + layers * (_TORCH_LAYER[cell] + (_ONEDNN if cell == "lstm" and not double else 0.0))
     return fused, layers * ours, torch, layers * theirs, margin
 
