@@ -50,7 +50,7 @@ def _step_microseconds(kind, units, batch, dtype):
     start = _best_seconds(calls(short), rounds=1, least=0)
     long = int(max(2 * short, min(_LONG, _BUDGET / max(start) * short)))
     few, many = _best_seconds(calls(short)), _best_seconds(calls(long))
-    return [max((b - a) / (long - short) * 1e6, 0.02) for a, b in zip(few, many, strict=True)]
+    return [max((b - a) / (long - short) * 1e6, 1e-3) for a, b in zip(few, many, strict=True)]
 
 
 def _lanes():

@@ -101,8 +101,8 @@ def step_seconds(kind: str, H: int, R: int, dtype: np.dtype) -> float:
 
 def lane_seconds(kind: str, H: int, inputs: int, itemsize: int) -> float:
     """About how long one step of one sequence takes where every vector lane is one: arithmetic, and moving numbers."""
-    seconds = 2.5e-9 + inputs * 2.5e-10 + GATES[kind] * H * ((inputs + H) / 8e10 + 4.5e-10)
-    return seconds if itemsize == 4 else 2.3 * seconds
+    seconds = 5.8e-9 + inputs * 2.5e-10 + GATES[kind] * H * ((inputs + H) / 9e10 + 4e-10)
+    return seconds if itemsize == 4 else 2.2 * seconds
 
 
 class Packed:
