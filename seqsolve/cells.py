@@ -20,7 +20,9 @@ _PIECE = 1 << 20  # bytes of gates at a time: enough to amortise a GEMM call, an
 _PROJECT = 2e11  # bytes of multiply-adds a second of the input product
 _SHORT = 1024  # steps and sequences of a layout that is worth keeping for the next call
 _INLINE = 8  # inputs whose product the loops of one register take in: the time for it is there
-_WORTH_A_THREAD = 5e-4  # seconds of work that pay for one more thread: starting one costs about 1e-4
+# seconds of work that pay for one more thread: starting one costs about 1e-4, and milliseconds where torch's threads,
+# which spin for a while after their last product, hold the cores
+_WORTH_A_THREAD = 2e-3
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ BATCHES = (1, 4, 16, 64, 256)
 _MARGIN = 0.75  # the fused loop must be estimated this much faster: machines differ
 _AHEAD, _TRY = 0.4, 5e-3  # of torch's seconds that chunks may take, and how many of these make a burn-in worth trying
 _FUSED_CALL, _FUSED_LAYER = 2.6e-5, 1.4e-5  # seconds before the first step, as `benchmarks.dispatch_sweep` shows
+_FEW = 160  # steps below which a twentieth of them, what a burn-in may take, is no burn-in
+_WIDE, _CACHED = 64, 1.8  # a large batch, and what its first steps, all in cache, save torch of the time of later ones
 _TORCH_CALL, _TORCH_LAYER = 3e-6, {"rnn": 1e-5, "gru": 1.2e-5, "lstm": 1.2e-5}  # by `handover.py`
 _ONEDNN = 3e-5  # more of that for an LSTM in float32, which oneDNN prepares afresh for every call
 _PACKING = 2e-5  # seconds more of a call, and of a layer, where the weights have changed and autograd looks on
@@ -175,7 +177,7 @@ def shortest(mode: str, units: int, layers: int, dtype, batch: int, threads: int
     fused, a, torch, b, margin = _costs(kind, units, batch, double, layers, threads)
     gain = margin * b - a
     loop = 0.0 if fused < margin * torch else (fused - margin * torch) / gain if gain > 0 else math.inf
-    chunks = _TRY / _step(kind.partition("_")[0], double, "torch", units, batch)
+    chunks = max(_FEW, _TRY / _step(kind.partition("_")[0], double, "torch", units, batch))
     return 1 + math.floor((1 - 1e-9) * min(loop, chunks, 1e15))
 
 
@@ -185,17 +187,23 @@ def _costs(kind: str, units: int, batch: int, double: bool, layers: int, threads
     gates = {"rnn": 1, "gru": 3, "lstm": 4}[cell]
     theirs, ours = (_step(cell, double, which, units, batch) for which in ("torch", "fused"))
     if threads > 1 and batch == 1 and gates * units * units > 1 << 17:
-        theirs *= 0.8  # a product of a large matrix and one vector is what torch does on several threads
+        theirs *= 0.5  # a product of a large matrix and one vector is what torch does on several threads
+    if threads > 1 and batch >= _WIDE:
+        theirs *= 0.55  # and its element-wise operations on a large batch
     margin = _MARGIN if units <= UNITS[-1] else _MARGIN**2
     weights = gates * units * units * (8 if double else 4) * (_PACKED if changing else _COMPARED)
     fused = _FUSED_CALL + layers * (_FUSED_LAYER + weights)
     fused += (1 + layers) * _PACKING if changing else 0.0
     torch = _TORCH_CALL + layers * (_TORCH_LAYER[cell] + (_ONEDNN if cell == "lstm" and not double else 0.0))
+    if batch >= _WIDE:
+        torch -= layers * _CACHED * theirs
     return fused, layers * ours, torch, layers * theirs, margin
 
 
 def chunks_may_win(kind: str, units: int, batch: int, steps: int, inputs: int, *, double: bool) -> bool:
     """Whether chunks of time side by side would be far ahead of torch on one thread, if the network forgets."""
+    if steps < _FEW:
+        return False
     theirs = steps * _step(kind.partition("_")[0], double, "torch", units, batch)
     ours = steps * batch * lane_seconds(kind, units, inputs, 8 if double else 4)
     return theirs > _TRY and ours < _AHEAD * theirs
