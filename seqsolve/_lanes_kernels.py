@@ -1,52 +1,32 @@
 """Cells whose vector lanes are independent sequences, such as the time chunks of `shooting`.
 
 The loop of `_kernels` spreads one step over a register and waits for each step before the next. Here lane l of every
-register belongs to sequence l, so that a weight is loaded once for all of them and nothing waits: the arithmetic is
-the floor. Rows of sigmoid gates are halved, as there.
+register belongs to sequence l, so that a weight is loaded once for all of them. `lanes` may be several registers long:
+then one does not wait for the tanh of another. Rows of sigmoid gates are halved, as there.
 
 Packing: units stand in tiles of 2 (GRU, LSTM) or of 8, 4 and 1 (RNN), the last one smaller; a tile that begins with
 unit i has its weights at i * gates * columns in order (column, unit, gate), its bias at i * gates in order
 (unit, gate). `state` and `cell` are (H, lanes) flat and hold h and c before and after. Lane l reads row
 reads[l] + t * stride of x, (rows, K) flat, and writes row writes[l] + t * stride of out, (rows, width) flat, from
-`column` on, c behind h where `cells`. A lane may occur twice, to fill a register. span = K, H, steps, stride, width,
-column, cells.
+`column` on, c behind h where `cells`; nothing is written where `width` is 0. A lane may occur twice, to fill a
+register. `shape` is the lanes and one register. span = K, H, steps, stride, width, column, cells.
+
+Some steps at a time are kept in two scratch arrays: their inputs u in order (step, k, lane), and their states, with
+the one before them, in order (step, unit, lane). Where rows run backwards (stride -1) so do both arrays: what lies
+side by side in x and out does so there, and is moved as one long row.
 """
 
-# numba gives an intrinsic its typing context itself
-# pyright: reportCallIssue=false
+# numba knows more of a tuple than its annotation says
+# pyright: reportCallIssue=false, reportArgumentType=false
 
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 
-from ._vectors import Vec, _address, _broadcast, fill, fma, kernel, load, relu, squash, store, tanh
+from ._lane_vectors import copy_one, gather_tile, kernel, rows, scatter_tile, spread, spreads
+from ._vectors import fill, fma, load, relu, squash, store, tanh
 
-_BLOCK = 16384  # numbers of x and h that are kept transposed at a time: they stay in the first-level caches
-
-
-@intrinsic
-def spread(tyctx, array, index, lanes):
-    """``array[index]`` of a flat array in every lane, without the test for a negative index."""
-    vector = Vec(array.dtype, lanes.count)
-
-    def codegen(context, builder, sig, args):
-        where = _address(context, builder, array, args[0], args[1], context.get_value_type(array.dtype))
-        return _broadcast(builder, builder.load(where), lanes.count)
-
-    return vector(array, types.intp, lanes), codegen
-
-
-@intrinsic
-def copy_one(tyctx, to, at, source, index):
-    """``to[at] = source[index]`` of flat arrays, without the tests for negative indices."""
-
-    def codegen(context, builder, sig, args):
-        number = context.get_value_type(sig.args[0].dtype)
-        value = builder.load(_address(context, builder, sig.args[2], args[2], args[3], number))
-        builder.store(value, _address(context, builder, sig.args[0], args[0], args[1], number))
-        return context.get_dummy_value()
-
-    return types.void(to, types.intp, source, types.intp), codegen
+_BLOCK = 4096  # numbers of x and h that are kept at a time: with the weights they stay in the first-level cache
+_LONGEST = 32  # steps of them
+_FOUR, _EIGHT, _SIX, _THREE = (0,) * 4, (0,) * 8, (0,) * 6, (0,) * 3
 
 
 @kernel
@@ -58,118 +38,77 @@ def _scratch(like, size):
 
 
 @kernel
-def _gather(L, x, starts, t, count, stride, K, u):
-    """Rows of `count` steps into (step, k, lane), so that one load takes one number of every lane."""
-    for s in range(count):
-        for k in range(K):
-            to, at = (s * K + k) * L, (t + s) * stride * K + k
-            for lane in range(L):
-                copy_one(u, to + lane, x, starts[lane] + at)
+def _copy(lanes, to, at, source, index, count):
+    for i in range(0, count * len(lanes), len(lanes)):
+        store(to, at + i, load(source, index + i, lanes))
 
 
 @kernel
-def _scatter(L, h, first, out, starts, t, count, stride, width, H):
-    """The way back: (step, unit, lane) from h[first] on into rows of out."""
-    for lane in range(L):
-        for s in range(count):
-            to, at = starts[lane] + (t + s) * stride * width, first + s * H * L + lane
-            for i in range(H):
-                copy_one(out, to + i, h, at + i * L)
+def _gather(shape, x, starts, at, n, u, to):
+    """n numbers of every lane, x[starts[lane] + at] and the next ones, into (number, lane) from u[to] on.
 
-
-@kernel
-def _rows1(lanes, M, m, v, at, n, a):
-    """a + M v for one row: four columns at a time."""
-    L = len(lanes)
-    b, c, d = fill(a, 0.0), fill(a, 0.0), fill(a, 0.0)
-    j = 0
+    Floor: 1 / 4 of a cycle a number in tiles of 16, 1 / 2 in tiles of 4; one by one a cycle at least.
+    """
+    lanes, tile = shape
+    L, j = len(lanes), 0
+    while j + len(tile) <= n:
+        for lane in range(0, L, len(tile)):
+            gather_tile(u, to + j * L, L, x, starts, lane, at + j, tile)
+        j += len(tile)
     while j + 4 <= n:
-        a = fma(spread(M, m + j, lanes), load(v, at, lanes), a)
-        b = fma(spread(M, m + j + 1, lanes), load(v, at + L, lanes), b)
-        c = fma(spread(M, m + j + 2, lanes), load(v, at + 2 * L, lanes), c)
-        d = fma(spread(M, m + j + 3, lanes), load(v, at + 3 * L, lanes), d)
-        at += 4 * L
+        for lane in range(0, L, 4):
+            gather_tile(u, to + j * L, L, x, starts, lane, at + j, _FOUR)
         j += 4
-    while j < n:
-        a = fma(spread(M, m + j, lanes), load(v, at, lanes), a)
-        at += L
-        j += 1
-    return (a + b) + (c + d)
+    for k in range(j, n):
+        for lane in range(L):
+            copy_one(u, to + k * L + lane, x, starts[lane] + at + k)
 
 
 @kernel
-def _rows3(lanes, M, m, v, at, n, sums):
-    a, b, c = sums
-    for _ in range(n):
-        y = load(v, at, lanes)
-        a, b, c = fma(spread(M, m, lanes), y, a), fma(spread(M, m + 1, lanes), y, b), fma(spread(M, m + 2, lanes), y, c)
-        at += len(lanes)
-        m += 3
-    return a, b, c
+def _scatter(shape, h, first, n, out, starts, at):
+    """The way back: (number, lane) from h[first] on to out[starts[lane] + at] and the next n."""
+    lanes, tile = shape
+    L, j = len(lanes), 0
+    while j + len(tile) <= n:
+        for lane in range(0, L, len(tile)):
+            scatter_tile(h, first + j * L, L, out, starts, lane, at + j, tile)
+        j += len(tile)
+    while j + 4 <= n:
+        for lane in range(0, L, 4):
+            scatter_tile(h, first + j * L, L, out, starts, lane, at + j, _FOUR)
+        j += 4
+    for k in range(j, n):
+        for lane in range(L):
+            copy_one(out, starts[lane] + at + k, h, first + k * L + lane)
 
 
 @kernel
-def _rows4(lanes, M, m, v, at, n, sums):
-    a, b, c, d = sums
-    for _ in range(n):
-        y = load(v, at, lanes)
-        a, b, c, d = (
-            fma(spread(M, m, lanes), y, a),
-            fma(spread(M, m + 1, lanes), y, b),
-            fma(spread(M, m + 2, lanes), y, c),
-            fma(spread(M, m + 3, lanes), y, d),
-        )
-        at += len(lanes)
-        m += 4
-    return a, b, c, d
+def _read(shape, x, starts, t, count, stride, K, u):
+    """The inputs of the steps t.. into u."""
+    if stride * stride == 1:
+        _gather(shape, x, starts, min(stride * t, stride * (t + count - 1)) * K, count * K, u, 0)
+    else:
+        for s in range(count):
+            _gather(shape, x, starts, (t + s) * stride * K, K, u, s * K * len(shape[0]))
 
 
 @kernel
-def _rows6(lanes, M, m, v, at, n, sums):
-    a, b, c, d, e, f = sums
-    for _ in range(n):
-        y = load(v, at, lanes)
-        a, b, c = fma(spread(M, m, lanes), y, a), fma(spread(M, m + 1, lanes), y, b), fma(spread(M, m + 2, lanes), y, c)
-        d, e, f = (
-            fma(spread(M, m + 3, lanes), y, d),
-            fma(spread(M, m + 4, lanes), y, e),
-            fma(spread(M, m + 5, lanes), y, f),
-        )
-        at += len(lanes)
-        m += 6
-    return a, b, c, d, e, f
+def _write(shape, h, n, out, starts, t, count, stride, width):
+    """The states of the steps t.. out of h, n numbers each."""
+    step = n * len(shape[0])
+    first = 0 if stride == -1 else step
+    if stride * stride == 1 and width == n:
+        _scatter(shape, h, first, count * n, out, starts, min(stride * t, stride * (t + count - 1)) * n)
+    else:
+        for s in range(count):
+            row = t + (count - 1 - s if stride == -1 else s)
+            _scatter(shape, h, first + s * step, n, out, starts, row * stride * width)
 
 
 @kernel
-def _rows8(lanes, M, m, v, at, n, sums):
-    a, b, c, d, e, f, g, h = sums
-    for _ in range(n):
-        y = load(v, at, lanes)
-        a, b, c, d = (
-            fma(spread(M, m, lanes), y, a),
-            fma(spread(M, m + 1, lanes), y, b),
-            fma(spread(M, m + 2, lanes), y, c),
-            fma(spread(M, m + 3, lanes), y, d),
-        )
-        e, f, g, h = (
-            fma(spread(M, m + 4, lanes), y, e),
-            fma(spread(M, m + 5, lanes), y, f),
-            fma(spread(M, m + 6, lanes), y, g),
-            fma(spread(M, m + 7, lanes), y, h),
-        )
-        at += len(lanes)
-        m += 8
-    return a, b, c, d, e, f, g, h
-
-
-@kernel
-def _bias3(lanes, b, i):
-    return spread(b, i, lanes), spread(b, i + 1, lanes), spread(b, i + 2, lanes)
-
-
-@kernel
-def _bias4(lanes, b, i):
-    return spread(b, i, lanes), spread(b, i + 1, lanes), spread(b, i + 2, lanes), spread(b, i + 3, lanes)
+def _steps(per_step, L):
+    """Steps at a time, a whole number of tiles where that is many."""
+    return max(1, min(_LONGEST, _BLOCK // (per_step * L)))
 
 
 @kernel
@@ -184,39 +123,42 @@ def _sigmoid(a):
 
 
 @kernel
-def rnn(lanes, rectify, x, W, U, bias, inner, state, cell, out, reads, writes, span):
+def rnn(shape, rectify, x, W, U, bias, inner, state, cell, out, reads, writes, span):
     """h = tanh or relu (W x + b + U h). Floor a step of all lanes: (K + H) H fused multiply-adds."""
     K, H, steps, stride, width, column, _ = span
-    L, S = len(lanes), max(1, min(16, _BLOCK // ((K + H) * len(lanes))))
+    lanes, _ = shape
+    L = len(lanes)
+    S = _steps(K + H, L)
     u, h = _scratch(x, S * K * L), _scratch(x, (S + 1) * H * L)
-    read, write = reads * K, writes * width + column
-    h[: H * L] = state
+    read, write, back = reads * K, writes * width + column, stride == -1
     for t in range(0, steps, S):
         count = min(S, steps - t)
-        _gather(L, x, read, t, count, stride, K, u)
+        _read(shape, x, read, t, count, stride, K, u)
+        new = count * H * L if back else 0
+        _copy(lanes, h, new, state, 0, H)
         for s in range(count):
-            old, new, v = s * H * L, (s + 1) * H * L, s * K * L
+            old, v = new, (count - 1 - s if back else s) * K * L
+            new = old - H * L if back else old + H * L
             i = 0
             while i + 8 <= H:
-                z = _rows8(lanes, W, i * K, u, v, K, _bias4(lanes, bias, i) + _bias4(lanes, bias, i + 4))
-                z = _rows8(lanes, U, i * H, h, old, H, z)
+                z = rows(U, i * H, h, old, H, rows(W, i * K, u, v, K, spreads(bias, i, lanes, _EIGHT)))
                 for p in range(8):
-                    store(h, new + (i + p) * L, _bend(rectify, z[p]))
+                    store(h, new + (i + p) * L, z[p])
                 i += 8
             if i + 4 <= H:
-                w = _rows4(lanes, W, i * K, u, v, K, _bias4(lanes, bias, i))
-                w = _rows4(lanes, U, i * H, h, old, H, w)
+                w = rows(U, i * H, h, old, H, rows(W, i * K, u, v, K, spreads(bias, i, lanes, _FOUR)))
                 for p in range(4):
-                    store(h, new + (i + p) * L, _bend(rectify, w[p]))
+                    store(h, new + (i + p) * L, w[p])
                 i += 4
             while i < H:
-                a = _rows1(lanes, W, i * K, u, v, K, spread(bias, i, lanes))
-                a = _rows1(lanes, U, i * H, h, old, H, a)
-                store(h, new + i * L, _bend(rectify, a))
+                (a,) = rows(U, i * H, h, old, H, rows(W, i * K, u, v, K, (spread(bias, i, lanes),)))
+                store(h, new + i * L, a)
                 i += 1
-        _scatter(L, h, H * L, out, write, t, count, stride, width, H)
-        h[: H * L] = h[count * H * L : (count + 1) * H * L]
-    state[:] = h[: H * L]
+            for i in range(new, new + H * L, L):
+                store(h, i, _bend(rectify, load(h, i, lanes)))
+        if width:
+            _write(shape, h, H, out, write, t, count, stride, width)
+        _copy(lanes, state, 0, h, new, H)
 
 
 @kernel
@@ -227,78 +169,88 @@ def _gru(r, z, m, n, h):
 
 
 @kernel
-def gru(lanes, rectify, x, W, U, bias, inner, state, cell, out, reads, writes, span):
+def gru(shape, rectify, x, W, U, bias, inner, state, cell, out, reads, writes, span):
     """r, z = sigmoid(..); n = tanh(W x + b + r (U h + b_hh)); h = n + z (h - n), torch's gate order r, z, n.
 
     Floor a step of all lanes: 3 (K + H) H fused multiply-adds.
     """
     K, H, steps, stride, width, column, _ = span
-    L, S = len(lanes), max(1, min(16, _BLOCK // ((K + H) * len(lanes))))
+    lanes, _ = shape
+    L = len(lanes)
+    S = _steps(K + H, L)
     u, h = _scratch(x, S * K * L), _scratch(x, (S + 1) * H * L)
-    read, write = reads * K, writes * width + column
-    h[: H * L] = state
+    read, write, back = reads * K, writes * width + column, stride == -1
     for t in range(0, steps, S):
         count = min(S, steps - t)
-        _gather(L, x, read, t, count, stride, K, u)
+        _read(shape, x, read, t, count, stride, K, u)
+        new = count * H * L if back else 0
+        _copy(lanes, h, new, state, 0, H)
         for s in range(count):
-            old, new, v = s * H * L, (s + 1) * H * L, s * K * L
+            old, v = new, (count - 1 - s if back else s) * K * L
+            new = old - H * L if back else old + H * L
             i = 0
             while i + 2 <= H:
-                b = 3 * i
-                r, z, n, p, q, m = _rows6(lanes, W, b * K, u, v, K, _bias3(lanes, bias, b) + _bias3(lanes, bias, b + 3))
+                r, z, n, p, q, m = rows(W, 3 * i * K, u, v, K, spreads(bias, 3 * i, lanes, _SIX))
                 w = r, z, spread(inner, i, lanes), p, q, spread(inner, i + 1, lanes)
-                r, z, f, p, q, g = _rows6(lanes, U, b * H, h, old, H, w)
+                r, z, f, p, q, g = rows(U, 3 * i * H, h, old, H, w)
                 store(h, new + i * L, _gru(r, z, f, n, load(h, old + i * L, lanes)))
                 store(h, new + (i + 1) * L, _gru(p, q, g, m, load(h, old + (i + 1) * L, lanes)))
                 i += 2
             if i < H:
-                b = 3 * i
-                r, z, n = _rows3(lanes, W, b * K, u, v, K, _bias3(lanes, bias, b))
-                r, z, f = _rows3(lanes, U, b * H, h, old, H, (r, z, spread(inner, i, lanes)))
+                r, z, n = rows(W, 3 * i * K, u, v, K, spreads(bias, 3 * i, lanes, _THREE))
+                r, z, f = rows(U, 3 * i * H, h, old, H, (r, z, spread(inner, i, lanes)))
                 store(h, new + i * L, _gru(r, z, f, n, load(h, old + i * L, lanes)))
-        _scatter(L, h, H * L, out, write, t, count, stride, width, H)
-        h[: H * L] = h[count * H * L : (count + 1) * H * L]
-    state[:] = h[: H * L]
+        if width:
+            _write(shape, h, H, out, write, t, count, stride, width)
+        _copy(lanes, state, 0, h, new, H)
 
 
 @kernel
-def lstm(lanes, rectify, x, W, U, bias, inner, state, cell, out, reads, writes, span):
+def _lstm(i, f, g, o, h, at, c, before, after):
+    """h and c of one unit from its gates before their sigmoids, stored at their places."""
+    d = fma(_sigmoid(i), squash(g), _sigmoid(f) * before)
+    store(c, after, d)
+    store(h, at, _sigmoid(o) * tanh(d))
+
+
+@kernel
+def lstm(shape, rectify, x, W, U, bias, inner, state, cell, out, reads, writes, span):
     """i, f, o = sigmoid(..), g = tanh(..); c = f c + i g; h = o tanh(c); gate order as torch: i, f, g, o.
 
     Floor a step of all lanes: 4 (K + H) H fused multiply-adds.
     """
     K, H, steps, stride, width, column, cells = span
-    L, S = len(lanes), max(1, min(16, _BLOCK // ((K + 2 * H) * len(lanes))))
-    u, h, c = _scratch(x, S * K * L), _scratch(x, (S + 1) * H * L), _scratch(x, (S + 1) * H * L)
-    read, write = reads * K, writes * width + column
-    h[: H * L], c[: H * L] = state, cell
+    lanes, _ = shape
+    L = len(lanes)
+    n = 2 * H if cells else H  # c of every step behind h, or of the last one in place
+    S = _steps(K + n, L)
+    u, h = _scratch(x, S * K * L), _scratch(x, (S + 1) * n * L)
+    read, write, back = reads * K, writes * width + column, stride == -1
     for t in range(0, steps, S):
         count = min(S, steps - t)
-        _gather(L, x, read, t, count, stride, K, u)
+        _read(shape, x, read, t, count, stride, K, u)
+        new = count * n * L if back else 0
+        _copy(lanes, h, new, state, 0, H)
+        if cells:
+            _copy(lanes, h, new + H * L, cell, 0, H)
         for s in range(count):
-            old, new, v = s * H * L, (s + 1) * H * L, s * K * L
+            old, v = new, (count - 1 - s if back else s) * K * L
+            new = old - n * L if back else old + n * L
+            c, before, after = (h, old + H * L, new + H * L) if cells else (cell, 0, 0)
             k = 0
             while k + 2 <= H:
-                b = 4 * k
-                sums = _rows8(lanes, W, b * K, u, v, K, _bias4(lanes, bias, b) + _bias4(lanes, bias, b + 4))
-                i, f, g, o, p, q, r, w = _rows8(lanes, U, b * H, h, old, H, sums)
-                d = fma(_sigmoid(i), squash(g), _sigmoid(f) * load(c, old + k * L, lanes))
-                e = fma(_sigmoid(p), squash(r), _sigmoid(q) * load(c, old + (k + 1) * L, lanes))
-                store(c, new + k * L, d)
-                store(c, new + (k + 1) * L, e)
-                store(h, new + k * L, _sigmoid(o) * tanh(d))
-                store(h, new + (k + 1) * L, _sigmoid(w) * tanh(e))
+                sums = rows(W, 4 * k * K, u, v, K, spreads(bias, 4 * k, lanes, _EIGHT))
+                i, f, g, o, p, q, r, w = rows(U, 4 * k * H, h, old, H, sums)
+                a, b = load(c, before + k * L, lanes), load(c, before + (k + 1) * L, lanes)
+                _lstm(i, f, g, o, h, new + k * L, c, a, after + k * L)
+                _lstm(p, q, r, w, h, new + (k + 1) * L, c, b, after + (k + 1) * L)
                 k += 2
             if k < H:
-                b = 4 * k
-                parts = _rows4(lanes, W, b * K, u, v, K, _bias4(lanes, bias, b))
-                i, f, g, o = _rows4(lanes, U, b * H, h, old, H, parts)
-                d = fma(_sigmoid(i), squash(g), _sigmoid(f) * load(c, old + k * L, lanes))
-                store(c, new + k * L, d)
-                store(h, new + k * L, _sigmoid(o) * tanh(d))
-        _scatter(L, h, H * L, out, write, t, count, stride, width, H)
+                sums = rows(W, 4 * k * K, u, v, K, spreads(bias, 4 * k, lanes, _FOUR))
+                i, f, g, o = rows(U, 4 * k * H, h, old, H, sums)
+                _lstm(i, f, g, o, h, new + k * L, c, load(c, before + k * L, lanes), after + k * L)
+        if width:
+            _write(shape, h, n, out, write, t, count, stride, width)
+        _copy(lanes, state, 0, h, new, H)
         if cells:
-            _scatter(L, c, H * L, out, write + H, t, count, stride, width, H)
-        h[: H * L] = h[count * H * L : (count + 1) * H * L]
-        c[: H * L] = c[count * H * L : (count + 1) * H * L]
-    state[:], cell[:] = h[: H * L], c[: H * L]
+            _copy(lanes, cell, 0, h, new + H * L, H)

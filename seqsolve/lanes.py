@@ -18,6 +18,7 @@ _REGISTER = 1e-4  # seconds of steps that are worth one more register of chunks,
 CALL = 4e-4  # seconds that the calls of the chunks and the seams take beyond their steps
 PAYS = 0.75  # of the time of the loop that chunks must be estimated to stay below
 _SECOND = 0.6  # of a thread that a second one is counted as: machines are shared
+_NARROW = 4  # units of a cell that two registers side by side serve well even where there are only 16 of them
 _TILES = {"rnn_tanh": (8, 4, 1), "rnn_relu": (8, 4, 1), "gru": (2, 1), "lstm": (2, 1)}
 
 
@@ -41,6 +42,7 @@ class Lanes:
         self.kind, self.hidden, self.dtype = kind, H, dtype
         self.size = 2 * H if kind == "lstm" else H
         self.inputs, self.lanes = weights.w_ih.shape[1], (0,) * lane_count(dtype)
+        self.registers = 2 if H <= _NARROW or _register_bytes() == 64 else 1
         self.run = {"gru": kernels.gru, "lstm": kernels.lstm}.get(kind, kernels.rnn)
         self.seconds = lane_seconds(kind, H, self.inputs, dtype.itemsize)
         gates, halves = GATES[kind], _SIGMOID[kind]
@@ -71,24 +73,26 @@ class Lanes:
         else:
             width = out.shape[1]
         L, H, count = len(self.lanes), self.hidden, len(states)
-        padded = -(-count // L) * L
-        who = np.minimum(np.arange(padded), count - 1)
-        reads, writes = np.asarray(reads, np.int64)[who], np.asarray(writes, np.int64)[who]
-        groups = np.ascontiguousarray(states[who].reshape(-1, L, self.size).transpose(0, 2, 1))
+        wide = L * self.registers
+        reads, writes = np.asarray(reads, np.int64), np.asarray(writes, np.int64)
         span = (self.inputs, H, steps, stride, width, column, cells)
-        flat, to, rectify = x.reshape(-1), out.reshape(-1), self.kind == "rnn_relu"
+        flat, to, rectify, ends = x.reshape(-1), out.reshape(-1), self.kind == "rnn_relu", np.empty_like(states)
 
-        def go(g):
-            both = groups[g].reshape(-1)
-            h, c, rows = both[: H * L], both[H * L :], slice(g * L, (g + 1) * L)
+        def go(first):
+            last = min(first + wide, count)
+            lanes = self.lanes * (1 if last - first <= L else self.registers)
+            who = np.minimum(np.arange(first, first + len(lanes)), count - 1)
+            both = states[who].T.ravel()
+            h, c = both[: H * len(lanes)], both[H * len(lanes) :]
             self.run(
-                self.lanes, rectify, flat, self.W, self.U, self.bias, self.inner, h, c, to, reads[rows], writes[rows],
-                span,
+                (lanes, self.lanes), rectify, flat, self.W, self.U, self.bias, self.inner, h, c, to,
+                reads[who], writes[who], span,
             )  # fmt: skip
+            ends[first:last] = both.reshape(self.size, -1).T[: last - first]
 
-        total = padded * steps * self.seconds
-        thread_map(go, range(len(groups)), min(workers, 1 + int(total / _WORTH_A_THREAD)))
-        return groups.transpose(0, 2, 1).reshape(padded, self.size)[:count].copy()
+        total = -(-count // L) * L * steps * self.seconds
+        thread_map(go, range(0, count, wide), min(workers, 1 + int(total / _WORTH_A_THREAD)))
+        return ends
 
 
 def probing_limit(steps: int, price: float) -> int:
