@@ -101,23 +101,22 @@ def cells(x, weights, workers) -> Cells:
         raise ValueError(f"the data span {span:.3g}, less than doubles divide with full precision; scale them up")
     if not np.isfinite(span):
         raise ValueError(f"the data span {centres[0]:.3g} to {centres[-1]:.3g}, more than a double holds; scale them")
-    masses = counts / n
+    masses, squares = counts / n, np.empty(0)
     if weights is not None:
         which = sketch.cell_of(values)
         masses = np.bincount(which, weights, len(centres))
         squares = np.bincount(which, weights * weights, len(centres)) / masses.sum() ** 2
         masses /= masses.sum()
-    else:
-        squares = masses / n
     grid = rounding(centres, n) if sketch.exact else None
     most, free = (None, np.zeros(len(centres))) if grid is None else smooth_counts(centres, counts, grid)
     heavy = _outstanding(counts, n, most)
-    if not sketch.exact:
-        centres, free = _values_of(centres, counts, heavy, sketch, values)
-    kept = np.where(heavy, masses * np.minimum(free / counts, 1), masses)  # of a rounded atom its neighbours' height
-    atoms = Atoms(_floats(centres[heavy]), _floats((masses - kept)[heavy]))
+    kept, atoms, share = masses, NO_ATOMS, 1.0
+    if heavy.any():
+        if not sketch.exact:
+            centres, free = _values_of(centres, counts, heavy, sketch, values)
+        kept = np.where(heavy, masses * np.minimum(free / counts, 1), masses)  # of a rounded atom the height around it
+        atoms, share = Atoms(_floats(centres[heavy]), _floats((masses - kept)[heavy])), float(kept.sum())
     rest = kept > 0
-    share = float(kept.sum()) if heavy.any() else 1.0
     left = share * n
     if left < MINIMUM - 0.5:
         value, mass = max(zip(atoms.values, atoms.masses), key=lambda a: a[1])
@@ -125,20 +124,22 @@ def cells(x, weights, workers) -> Cells:
             f"the value {value:.6g} holds {round(mass * n)} of {n} samples, and the other {round(left)} are too few; "
             f"a density of the rest needs at least {MINIMUM}"
         )
-    lowest, highest = (float(v) for v in centres[rest][[0, -1]])
+    if not rest.all():
+        centres, counts, kept, masses = centres[rest], counts[rest], kept[rest], masses[rest]
+        squares = squares[rest] if len(squares) else squares
+    lowest, highest = float(centres[0]), float(centres[-1])
     edges = (
         max((v for v in atoms.values if v < lowest), default=None),
         min((v for v in atoms.values if v > highest), default=None),
     )
     total = n if weights is None else float(weights.sum() ** 2 / (weights @ weights))
     free_n = left if weights is None else share**2 / float((squares * (kept / masses)).sum())
-    if not heavy.any():
+    if not len(atoms):
         free_n = total
-    centres, counts = centres[rest], counts[rest]
     widths = _widths(centres, counts, grid, dtype) if sketch.exact else None
     if widths is not None and grid is not None and not np.all(widths == grid):
         grid = None
-    return Cells(centres, kept[rest] / share, free_n, widths, grid, atoms, edges, total)
+    return Cells(centres, kept / share if share != 1 else kept, free_n, widths, grid, atoms, edges, total)
 
 
 def _floats(values) -> tuple[float, ...]:
@@ -193,6 +194,8 @@ def smooth_counts(values, counts, grid: float):
 def _outstanding(counts, n: int, most):
     """Which values are atoms: by `most`, what their neighbours on the grid allow, or by the counts around them."""
     heavy = counts >= max(_LEAST_COUNT, _LEAST_SHARE * n)
+    if not heavy.any():
+        return heavy
     if most is not None:
         noise = np.sqrt(most + 1) if len(counts) >= _VARIED else np.sqrt(counts)
         heavy &= (counts >= _OUTSTANDING_GRID * most) & (counts - most > 6 * noise)

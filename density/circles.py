@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.linalg import get_lapack_funcs
 
-from .likelihood import STALL, Circle, Maximum, irfft, ranked_maximum, rfft, spectral_factor
+from .likelihood import STALL, Circle, Maximum, first_factor, irfft, ranked_maximum, rfft
 
 _MOST_STEPS, _MOST_REFUSED = 300, 60
 _MOST_DAMPING = 1e30
@@ -54,7 +54,7 @@ def maxima(circles: Sequence[Circle], order: int, starts: Sequence, promises: Se
     A = rows.values(a, size)
     L = rows.log_likelihood(a, A)
     for i in np.flatnonzero(np.asarray(promises) > L).tolist():
-        other = spectral_factor(circles[i], circles[i].smoothed(order), order)
+        other = first_factor(circles[i], order)
         B = circles[i].values(other)
         reached = circles[i].log_likelihood(other, B)
         if reached > L[i]:

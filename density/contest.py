@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class Climber:
     """A map on its way up the ladder, with the maximum of every order so far.
 
     found, likelihood : coefficients by order, and their likelihood on the circle of this stage.
-    own, offset : what the map's own numbers add to the criterion, over n, and that with its slope at the data.
+    own : what the map's own numbers add to the criterion, over n.
     far : likelihoods of Fejer means by order, lower bounds, on the coarse circle `wide`.
     worth : by which maps are compared, nats a sample: mean log-likelihood less the price of every number.
     """
@@ -53,7 +54,7 @@ class Climber:
         self.map, self.image = m, Image(data, m, basis)
         self.price = (2 if basis == "cosine" else 4) / data.n
         self.own = 2 * (_PRICE * m.n_parameters(False) + (_SINGULAR if m.singular else 0)) / data.n
-        self.offset = self.own - 2 * float(data.masses @ np.maximum(self._slopes(data), -745.0))
+        self._data = data
         self.top = highest_order(data, data.n)
         if isinstance(m, MixtureMap):
             self.top = min(self.top, _RESIDUE)
@@ -64,8 +65,14 @@ class Climber:
         self.far: dict[int, float] = {}
         self.worth = -np.inf
 
-    def _slopes(self, data: Cells):
+    @cached_property
+    def offset(self) -> float:
+        """What the map's own numbers and its slope at the data add to the criterion, over n."""
+        return self.own - 2 * float(self._data.masses @ np.maximum(self._slopes(), -745.0))
+
+    def _slopes(self):
         """log du/dx at the values, or of the whole interval that a value was rounded from."""
+        data = self._data
         slopes = self.map.log_derivative(data.centres)
         if data.widths is None:
             return slopes
@@ -139,8 +146,7 @@ class Contest:
     """The maps that are tried on some data, and what the best of them has reached."""
 
     def __init__(self, data: Cells, tail: Tail, K: int | None, basis: str):
-        self.data = _merged(data) if data.widths is None and len(data.centres) > 2 * _MERGED else data
-        self.tail, self.K, self.basis = tail, K, basis
+        self.data, self.tail, self.K, self.basis = data, tail, K, basis
         self.lowest = np.inf  # criterion of the best map so far
 
     def enter(self, maps: Sequence[AnyMap], peaks: Callable[[], AnyMap] | None = None) -> list[Climber]:
@@ -148,6 +154,10 @@ class Contest:
 
         peaks : makes one more map, which is tried if the best of the others has need of many waves.
         """
+        if len(maps) == 1 and self.K is not None and peaks is None:  # nothing to choose
+            return [Climber(maps[0], self.data, self.basis)]
+        if self.data.widths is None and len(self.data.centres) > 2 * _MERGED:
+            self.data = _merged(self.data)
         climbers = [Climber(m, self.data, self.basis) for m in maps]
         if self.K is None:
             climbers += self._climb(climbers, peaks)

@@ -22,6 +22,8 @@ fft, ifft, rfft, irfft = _transforms.fft, _transforms.ifft, _transforms.rfft, _t
 
 GAP_TOLERANCE = 1e-6  # nats per sample; a fit whose certified gap is larger says so
 STALL = 1e-14  # Newton's predicted gain below which rounding decides
+_INTERIOR = 1e-9  # sum of what a row of M holds beside the diagonal, up to which that is the certificate
+_SHARPER = 4  # times its own order: that of the Fejer means whose factor, cut off, is a first guess
 
 
 class Circle:
@@ -168,6 +170,14 @@ def spectral_factor(circle: Any, p, order: int, floor: float = 1e-4):
     return a / np.linalg.norm(a)
 
 
+def first_factor(circle: Any, order: int):
+    """A first guess: the factor of Fejer means of four times the order, cut at `order`.
+
+    Those of the order itself have an exact factor, but one of peaks twice as wide: Newton then takes a step more.
+    """
+    return spectral_factor(circle, circle.smoothed(max(order, min(_SHARPER * order, circle.size // 4))), order)
+
+
 @dataclass(frozen=True)
 class Maximum:
     """Where an ascent ended; the likelihood is that of the data, without what was asked for smoothness."""
@@ -187,15 +197,15 @@ def maximise(circle: Any, a, *, precision: float = STALL, max_steps: int = 300) 
     a = a / np.linalg.norm(a)
     A = circle.values(a)
     L = circle.objective(a, A)
+    (posv,) = linalg.get_lapack_funcs(("posv",), (a.real,))  # copies what it overwrites
     damping, steps = 0.0, 0
     for steps in range(1, max_steps + 1):
         gradient, system = circle.newton_system(a, A)
         diagonal = np.diag(system).copy()
         for _ in range(60):
-            system[np.diag_indices(len(system))] = diagonal + damping
-            try:
-                step = linalg.cho_solve(linalg.cho_factor(system, check_finite=False), gradient, check_finite=False)
-            except linalg.LinAlgError:
+            np.fill_diagonal(system, diagonal + damping)
+            _, step, failed = posv(system, gradient)
+            if failed:
                 damping = max(5 * damping, 1e-3)
                 continue
             gain = float(gradient @ step)
@@ -218,13 +228,19 @@ def maximise(circle: Any, a, *, precision: float = STALL, max_steps: int = 300) 
 def optimality_gap(circle: Any, a) -> float:
     """Certified bound, in nats per sample, on what any model of this order could still gain over `a`.
 
-    LAPACK's largest eigenvalue plus its backward error. A Lanczos value would be no certificate: it bounds lambda_max
-    from below. Divide and conquer, because an interior optimum has M = I, on which MRRR breaks down. At O(K^3) this
-    costs no more than a Newton step.
+    Where the optimum is interior M = I, and no eigenvalue is larger than the sum of a row's absolute values. Elsewhere,
+    where p has zeros on the circle, LAPACK's largest eigenvalue plus its backward error. A Lanczos value would be no
+    certificate: it bounds lambda_max from below. Divide and conquer, because MRRR breaks down close to M = I. At O(K^3)
+    this costs no more than a few Newton steps.
     """
-    values = np.linalg.eigvalsh(linalg.toeplitz(circle.gap_column(a)))
+    column = circle.gap_column(a)
     rounding = 4 * len(a) * np.finfo(np.float64).eps
-    return max(0.0, circle.gap(float(values[-1]) + rounding * float(np.abs(values).max()), a))
+    beside = 2 * float(np.abs(column[1:]).sum())
+    largest = float(np.real(column[0])) + beside
+    if not beside <= _INTERIOR:
+        values = np.linalg.eigvalsh(linalg.toeplitz(column))
+        largest, rounding = float(values[-1]), rounding * float(np.abs(values).max())
+    return max(0.0, circle.gap(largest + rounding, a))
 
 
 def escape(circle: Any, a):
@@ -293,27 +309,32 @@ def ranked_maximum(circle: Any, order: int, start=None, *, precision: float, pro
 def _first_guess(circle: Any, order: int, start, promise: float = np.inf):
     """`start` padded with zeros where that is likelier than the spectral factor of the Fejer means."""
     if start is None:
-        return spectral_factor(circle, circle.smoothed(order), order)
+        return first_factor(circle, order)
     start = np.concatenate([start, np.zeros(order + 1 - len(start), dtype=np.asarray(start).dtype)])
     reached = circle.objective(start)
     if reached >= promise:
         return start
-    a = spectral_factor(circle, circle.smoothed(order), order)
+    a = first_factor(circle, order)
     return start if reached > circle.objective(a) else a
 
 
 def certified_maximum(circle: Any, order: int, start=None, *, tolerance: float = GAP_TOLERANCE) -> Certified:
     """Maximise from the spectral factor (or from `start`, if likelier), reflect, certify; escape while not met."""
-    best = maximise(circle, _first_guess(circle, order, start))
-    gap, steps = optimality_gap(circle, best.a), best.steps
+    a, steps = _reflected_maximum(circle, _first_guess(circle, order, start))
+    gap = optimality_gap(circle, a)
     for _ in range(4):
         if gap <= tolerance:
             break
-        again = maximise(circle, escape(circle, best.a))
-        steps += again.steps
-        again_gap = optimality_gap(circle, again.a)
-        if again_gap >= gap:
+        b, more = _reflected_maximum(circle, escape(circle, a))
+        steps += more
+        b_gap = optimality_gap(circle, b)
+        if b_gap >= gap:
             break
-        best, gap = again, again_gap
-    a = minimum_phase(best.a)
-    return Certified(a, circle.log_likelihood(a), optimality_gap(circle, a), steps)
+        a, gap = b, b_gap
+    return Certified(a, circle.log_likelihood(a), gap, steps)
+
+
+def _reflected_maximum(circle: Any, a):
+    """Minimum-phase coefficients of the maximum that Newton reaches from `a`, and the number of its steps."""
+    best = maximise(circle, a)
+    return minimum_phase(best.a), best.steps
