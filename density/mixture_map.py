@@ -5,6 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from .expectation import Bins
+
 _BINS = 768  # at most, and at most 256 more for gaps
 _FILLED = 4  # samples in each bin, where they are few
 _MOST = 16  # components
@@ -13,7 +15,8 @@ _FINAL = 150  # for the number of components that is taken
 _GAIN = 0.002  # nats of all data that a round of these still brings
 _PRICE = 3  # of a number, in -2 log-likelihood: AIC3
 _PATIENCE = 4  # components that may be added without a better criterion
-_PLACES = 16  # where a new component is tried
+_PLACES, _PLACING = 16, 6  # where a new component is tried, and rounds from there
+_SIEVED, _KEPT = 2, 4  # rounds after which only the best so many of the places are kept
 _LOG_ROOT = 0.5 * np.log(2 * np.pi)
 
 
@@ -128,18 +131,19 @@ def mixture_map(centres, masses, n: float) -> MixtureMap:
     Dempster, Laird, Rubin (1977), doi 10.1111/j.2517-6161.1977.tb01600.x.
     Verbeek, Vlassis, Kroese (2003), Efficient greedy learning of Gaussian mixture models, Neural Computation 15(2).
     """
-    x, w, within, loc, scale = _bins(centres, masses, n)
-    deviation = np.sqrt(w @ (x * x + within) - (w @ x) ** 2)
-    parts = np.ones(1), np.array([w @ x]), np.array([deviation])
+    bins, loc, scale = _bins(centres, masses, n)
+    mean = bins.w @ bins.x
+    deviation = np.sqrt(bins.w @ (bins.x * bins.x + bins.within) - mean * mean)
+    parts = np.ones(1), np.array([mean]), np.array([deviation])
     lowest, best, chosen = np.inf, 0, parts
     for k in range(2, _MOST + 1):
-        parts, likelihood = _ascend(x, w, within, _with_one_more(x, w, within, parts), _ROUNDS)
+        parts, likelihood = _ascend(bins, _with_one_more(bins, parts), _ROUNDS)
         criterion = -2 * likelihood + (3 * k - 1) * _PRICE / n
         if criterion < lowest:
             lowest, best, chosen = criterion, k, parts
-        elif k >= best + _PATIENCE:
+        elif k >= best + _PATIENCE or criterion > lowest + 3 * _PRICE / n:
             break
-    return _map_of(_ascend(x, w, within, chosen, _FINAL, enough=_GAIN / n)[0], loc, scale)
+    return _map_of(_ascend(bins, chosen, _FINAL, enough=_GAIN / n)[0], loc, scale)
 
 
 def _floats(values) -> tuple[float, ...]:
@@ -147,7 +151,7 @@ def _floats(values) -> tuple[float, ...]:
 
 
 def _bins(centres, masses, n: float):
-    """Centres, masses (sum 1) and variances of bins of about equal mass, and the loc and scale taken out of them."""
+    """Bins of about equal mass, and the loc and scale taken out of them."""
     masses = masses / masses.sum()
     loc = float(masses @ centres)
     scale = float(masses @ np.abs(centres - loc))
@@ -162,74 +166,55 @@ def _bins(centres, masses, n: float):
     x = np.bincount(which, masses * centres) / np.maximum(w, 1e-300)
     within = np.bincount(which, masses * (centres - x[which]) ** 2) / np.maximum(w, 1e-300)
     keep = w > 0
-    return x[keep], w[keep], within[keep], loc, scale
+    return Bins(x[keep], w[keep], within[keep]), loc, scale
 
 
-def _with_one_more(x, w, within, parts):
+def _with_one_more(bins: Bins, parts):
     """The component whose best share of the mixture gains most, the others held fixed: a few rounds from each place."""
     weights, means, widths = parts
-    old = np.exp(_log_terms(x, within, *parts)).sum(axis=0)
+    x, w = bins.x, bins.w
+    old = bins.densities(*parts)[0].sum(axis=0)
     edges = np.interp(np.linspace(0, 1, 2 * _PLACES + 1), w.cumsum() - w / 2, x)
     m, s = edges[1::2].copy(), np.maximum((edges[2::2] - edges[:-1:2]) / 2, (x[-1] - x[0]) * 1e-9)
     share = np.full(_PLACES, 0.5 / (len(weights) + 1))
-    gap = np.gradient(x)
-    for _ in range(6):
-        new = np.exp(_log_terms(x, within, share, m, s))
-        both = (1 - share)[:, None] * old + new
-        taken = new * (w / np.maximum(both, 1e-300))
-        mass = np.maximum(taken.sum(axis=1), 1e-9)
-        share, m = np.minimum(mass, 0.9), taken @ x / mass
-        variance = (taken * ((x - m[:, None]) ** 2 + within)).sum(axis=1) / mass
-        s = np.sqrt(np.maximum(variance, np.interp(m, x, gap) ** 2))
-    new = np.exp(_log_terms(x, within, share, m, s))
-    gain = np.log(np.maximum((1 - share)[:, None] * old + new, 1e-300)) @ w
-    j = int(np.argmax(gain))
+    for i in range(_PLACING):
+        new, squares = bins.densities(share, m, s)
+        both = (1 - share)[:, None] * old
+        both += new
+        if i == _SIEVED:
+            kept = np.argsort(np.log(both) @ w)[-_KEPT:]
+            share, m, s, new, squares, both = (a[kept] for a in (share, m, s, new, squares, both))
+        new /= both
+        new *= w
+        mass, m, variance = bins.moments(new, squares, m, s)
+        share = np.clip(mass, 1e-9, 0.9)
+        s = np.sqrt(np.maximum(variance, bins.finest(m)))
+    both = (1 - share)[:, None] * old
+    both += bins.densities(share, m, s)[0]
+    j = int(np.argmax(np.log(both, out=both) @ w))
     return np.append(weights * (1 - share[j]), share[j]), np.append(means, m[j]), np.append(widths, s[j])
 
 
-def _log_terms(x, within, weights, means, widths):
-    """``log(weight phi((x - mean) / width) / width)``; the variance inside a bin counts as in E (x - mean)^2."""
-    z = (x - means[:, None]) / widths[:, None]
-    z *= z
-    z += within / (widths * widths)[:, None]
-    z *= -0.5
-    z += (np.log(weights / widths) - _LOG_ROOT)[:, None]
-    return z
-
-
-def _ascend(x, w, within, parts, rounds: int, enough: float = 0.0):
+def _ascend(bins: Bins, parts, rounds: int, enough: float = 0.0):
     """Expectation-maximisation from `parts`: weights, means and widths, sorted, and the mean log-likelihood.
 
     enough : nats a sample and round; the ascent ends once ten rounds bring less.
     """
     weights, means, widths = (np.array(a) for a in parts)
-    gap = np.gradient(x)  # no component may be finer than the bins around it
     before = -np.inf
     for i in range(rounds):
-        # expectation
-        share = _log_terms(x, within, weights, means, widths)
-        top = share.max(axis=0)
-        share -= top
-        np.exp(share, out=share)
+        share, squares = bins.densities(weights, means, widths)
         total = share.sum(axis=0)
         if enough and i % 10 == 0:
-            likelihood = float(w @ (top + np.log(total)))
+            likelihood = float(bins.w @ np.log(total))
             if likelihood - before < 10 * enough:
                 break
             before = likelihood
-        share *= w / total
-        # maximisation
-        weights = np.maximum(share.sum(axis=1), 1e-12)
-        means = share @ x / weights
-        away = x - means[:, None]
-        away *= away
-        away += within
-        away *= share
-        widths = np.sqrt(np.maximum(away.sum(axis=1) / weights, np.interp(means, x, gap) ** 2))
-        weights = weights / weights.sum()
-    terms = _log_terms(x, within, weights, means, widths)
-    top = terms.max(axis=0)
-    likelihood = float(w @ (top + np.log(np.exp(terms - top).sum(axis=0))))
+        share *= bins.w / total
+        mass, means, variances = bins.moments(share, squares, means, widths)
+        widths = np.sqrt(np.maximum(variances, bins.finest(means)))
+        weights = mass / mass.sum()
+    likelihood = float(bins.w @ np.log(bins.densities(weights, means, widths)[0].sum(axis=0)))
     order = np.argsort(means)
     return (weights[order], means[order], widths[order]), likelihood
 
