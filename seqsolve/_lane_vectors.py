@@ -107,6 +107,22 @@ def copy_one(tyctx, to, at, source, index):
     return types.void(to, types.intp, source, types.intp), codegen
 
 
+@intrinsic
+def fetch(tyctx, array, index, write):
+    """Bring the line of ``array[index]`` near, to write to it if the tuple `write` is not empty; any index will do."""
+
+    def codegen(context, builder, sig, args):
+        byte = ir.IntType(8).as_pointer()
+        place = _address(context, builder, array, args[0], args[1], ir.IntType(8))
+        small = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, small, small, small])
+        ahead = builder.module.declare_intrinsic("llvm.prefetch", (byte,), fnty=kind)
+        builder.call(ahead, [place, small(int(write.count > 0)), small(3), small(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, write), codegen
+
+
 def _turned(builder, registers, size):
     """The transpose of q registers of q numbers of `size` bytes.
 

@@ -21,7 +21,7 @@ side by side in x and out does so there, and is moved as one long row.
 
 import numpy as np
 
-from ._lane_vectors import copy_one, gather_tile, kernel, rows, scatter_tile, spread, spreads
+from ._lane_vectors import copy_one, fetch, gather_tile, kernel, rows, scatter_tile, spread, spreads
 from ._vectors import fill, fma, load, relu, squash, store, tanh
 
 _BLOCK = 4096  # numbers of x and h that are kept at a time: with the weights they stay in the first-level cache
@@ -106,6 +106,25 @@ def _write(shape, h, n, out, starts, t, count, stride, width):
 
 
 @kernel
+def _near(out, width, n):
+    """Whether `_ahead` pays: less than 16 bytes a step wait for nothing, and more than a line is followed by itself."""
+    return width > 0 and 16 <= n * out.itemsize <= 64
+
+
+@kernel
+def _ahead(shape, out, write, t, stride, width, n):
+    """Bring near what will be written of step t: there is time for that before its states are ready.
+
+    Every sequence is a page of its own, and 32 of them are more than the machine follows by itself.
+    """
+    line = 64 // out.itemsize
+    if t % max(1, line // n) == 0:
+        for lane in range(len(shape[0])):
+            for k in range(0, n, line):
+                fetch(out, write[lane] + t * stride * width + k, (0,))
+
+
+@kernel
 def _steps(per_step, L):
     """Steps at a time, a whole number of tiles where that is many."""
     return max(1, min(_LONGEST, _BLOCK // (per_step * L)))
@@ -130,13 +149,15 @@ def rnn(shape, rectify, x, W, U, bias, inner, state, cell, out, reads, writes, s
     L = len(lanes)
     S = _steps(K + H, L)
     u, h = _scratch(x, S * K * L), _scratch(x, (S + 1) * H * L)
-    read, write, back = reads * K, writes * width + column, stride == -1
+    read, write, back, near = reads * K, writes * width + column, stride == -1, _near(out, width, H)
     for t in range(0, steps, S):
         count = min(S, steps - t)
         _read(shape, x, read, t, count, stride, K, u)
         new = count * H * L if back else 0
         _copy(lanes, h, new, state, 0, H)
         for s in range(count):
+            if near:
+                _ahead(shape, out, write, t + s, stride, width, H)
             old, v = new, (count - 1 - s if back else s) * K * L
             new = old - H * L if back else old + H * L
             i = 0
@@ -179,13 +200,15 @@ def gru(shape, rectify, x, W, U, bias, inner, state, cell, out, reads, writes, s
     L = len(lanes)
     S = _steps(K + H, L)
     u, h = _scratch(x, S * K * L), _scratch(x, (S + 1) * H * L)
-    read, write, back = reads * K, writes * width + column, stride == -1
+    read, write, back, near = reads * K, writes * width + column, stride == -1, _near(out, width, H)
     for t in range(0, steps, S):
         count = min(S, steps - t)
         _read(shape, x, read, t, count, stride, K, u)
         new = count * H * L if back else 0
         _copy(lanes, h, new, state, 0, H)
         for s in range(count):
+            if near:
+                _ahead(shape, out, write, t + s, stride, width, H)
             old, v = new, (count - 1 - s if back else s) * K * L
             new = old - H * L if back else old + H * L
             i = 0
@@ -225,7 +248,7 @@ def lstm(shape, rectify, x, W, U, bias, inner, state, cell, out, reads, writes, 
     n = 2 * H if cells else H  # c of every step behind h, or of the last one in place
     S = _steps(K + n, L)
     u, h = _scratch(x, S * K * L), _scratch(x, (S + 1) * n * L)
-    read, write, back = reads * K, writes * width + column, stride == -1
+    read, write, back, near = reads * K, writes * width + column, stride == -1, _near(out, width, n)
     for t in range(0, steps, S):
         count = min(S, steps - t)
         _read(shape, x, read, t, count, stride, K, u)
@@ -234,6 +257,8 @@ def lstm(shape, rectify, x, W, U, bias, inner, state, cell, out, reads, writes, 
         if cells:
             _copy(lanes, h, new + H * L, cell, 0, H)
         for s in range(count):
+            if near:
+                _ahead(shape, out, write, t + s, stride, width, n)
             old, v = new, (count - 1 - s if back else s) * K * L
             new = old - n * L if back else old + n * L
             c, before, after = (h, old + H * L, new + H * L) if cells else (cell, 0, 0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -108,7 +109,12 @@ def lane_seconds(kind: str, H: int, inputs: int, itemsize: int) -> float:
 
 
 class Packed:
-    """One direction of one layer, packed as the kernels read it; nothing here changes afterwards."""
+    """One direction of one layer, packed as the kernels read it; nothing here changes afterwards.
+
+    sequences : the same as `lanes.Lanes` packs it, from the first call in chunks on.
+    """
+
+    sequences: Any = None
 
     def __init__(self, weights: Weights):
         from . import _kernels, _tile_kernels

@@ -58,8 +58,10 @@ def shoot_track(
             track.advance(track.gates(x, layout, a, b, workers), layout, a, b, 0, batch, out)
         return torch.from_numpy(np.concatenate(track.final(), axis=1) if lstm else track.final()[0].copy())
 
+    if track.packed.sequences is None:
+        track.packed.sequences = Lanes(weights)
     flow = LaneFlow(
-        Lanes(weights), x, out, batch, order, seconds,
+        track.packed.sequences, x, out, batch, order, seconds,
         column=track.column, backwards=track.backwards, workers=workers, insist=insist,
     )  # fmt: skip
     tol = SEAM * float(np.finfo(out.dtype).eps)

@@ -81,8 +81,9 @@ class Lanes:
         def go(first):
             last = min(first + wide, count)
             lanes = self.lanes * (1 if last - first <= L else self.registers)
-            who = np.minimum(np.arange(first, first + len(lanes)), count - 1)
-            both = states[who].T.ravel()
+            full = first + len(lanes) <= count
+            who = slice(first, last) if full else np.minimum(np.arange(first, first + len(lanes)), count - 1)
+            both = states[who].T.flatten()
             h, c = both[: H * len(lanes)], both[H * len(lanes) :]
             self.run(
                 (lanes, self.lanes), rectify, flat, self.W, self.U, self.bias, self.inner, h, c, to,
@@ -135,8 +136,11 @@ class LaneFlow:
         self.width = lanes.size if cells else lanes.hidden
 
     def chunks(self, states, places, first, spacing, steps, keep=True):
-        times = first + spacing * np.tile(np.arange(places), len(states) // places)
-        rows = (self._rows(times)[:, None] + np.arange(self.batch)).reshape(-1)
+        rows = self._rows(np.arange(first, first + places * spacing, spacing) if spacing else np.full(places, first))
+        if len(states) > places:
+            rows = np.concatenate([rows] * (len(states) // places))
+        if self.batch > 1:
+            rows = (rows[:, None] + np.arange(self.batch)).reshape(-1)
         done = self.lanes.advance(
             self.x, states.reshape(-1, self.lanes.size).numpy(), self.out if keep else None, rows, rows, steps,
             stride=-self.batch if self.backwards else self.batch, column=self.column if keep else 0,
