@@ -26,7 +26,7 @@ _PRICE = 1.5  # nats of all data that every number must bring, of maps and of or
 _SINGULAR = 6.0  # nats by which a map that is infinite at an end must beat the others
 _OUTER = 8  # samples at an end whose spacing says how far the next one may lie
 _NARROW = 1e-6  # width of an interval in u that counts as a point
-_WAVY = 11  # orders from which on a mixture of peaks is worth trying as a map
+_TWO = 5  # numbers of two normal components: where the best of the others has as many, mixtures are tried too
 _RESIDUE = 32  # the highest order that a mixture map is judged with: what it leaves should be smooth
 _FINE = 2.0  # waves an interval that a map for rounded data is judged with
 _MERGED = 1 << 14  # groups of cells
@@ -152,7 +152,7 @@ class Contest:
     def enter(self, maps: Sequence[AnyMap], peaks: Callable[[], AnyMap] | None = None) -> list[Climber]:
         """Every map with its best order and its worth.
 
-        peaks : makes one more map, which is tried if the best of the others has need of many waves.
+        peaks : makes one more map, which is tried if the best of the others has as many numbers as two peaks would.
         """
         if len(maps) == 1 and self.K is not None and peaks is None:  # nothing to choose
             return [Climber(maps[0], self.data, self.basis)]
@@ -162,7 +162,7 @@ class Contest:
         if self.K is None:
             climbers += self._climb(climbers, peaks)
         else:
-            if peaks is not None and self.K >= _WAVY:
+            if peaks is not None and self.K >= _TWO:
                 climbers.append(Climber(peaks(), self.data, self.basis))
             for c in climbers:
                 c.likelihood.clear()
@@ -205,7 +205,7 @@ class Contest:
                 if pairs:
                     self._try(pairs, K)
                     live = [c for c in live if c.wants_more() and not self._behind(c.criterion(c.best) - c.still())]
-            if peaks is not None and not late and min(climbers, key=lambda c: c.criterion(c.best)).best >= _WAVY:
+            if peaks is not None and not late and _numbers(min(climbers, key=lambda c: c.criterion(c.best))) >= _TWO:
                 late = [Climber(peaks(), self.data, self.basis)]
                 self._climb(late)
             near = [c for c in live if c.best >= 0.7 * orders[-1] or c.hopes()]
@@ -245,6 +245,11 @@ class Contest:
             drop = float(scores[end] - self.tail.log_pdf(data.centres[end]))
             loss += max(drop, 0.0) * float(np.exp(-u[0] / spacing))
         return loss / data.n
+
+
+def _numbers(c: Climber) -> int:
+    """That were fitted: of the map, and its best order."""
+    return c.map.n_parameters(False) + c.best
 
 
 def _merged(data: Cells) -> Cells:

@@ -5,18 +5,16 @@ from typing import ClassVar
 
 import numpy as np
 
+from .components import Parts, ascended, binned, evenly_spread, single, with_one_more
 from .expectation import Bins
 
-_BINS = 768  # at most, and at most 256 more for gaps
+_COARSE, _FINE = 256, 768  # bins to choose the components on, and to fit the chosen ones; gaps add 256 at most
 _FILLED = 4  # samples in each bin, where they are few
 _MOST = 16  # components
-_ROUNDS = 15  # of expectation-maximisation after each new component
-_FINAL = 150  # for the number of components that is taken
-_GAIN = 0.002  # nats of all data that a round of these still brings
-_PRICE = 3  # of a number, in -2 log-likelihood: AIC3
-_PATIENCE = 4  # components that may be added without a better criterion
-_PLACES, _PLACING = 16, 6  # where a new component is tried, and rounds from there
-_SIEVED, _KEPT = 2, 4  # rounds after which only the best so many of the places are kept
+_FIRST, _ROUNDS = 15, 150  # of expectation-maximisation after each new component, and to the end
+_NEAR, _GAIN = 0.05, 0.002  # nats of all data that a round brings at the end, of those compared and of the chosen one
+_PRICE = 1.5  # nats that a number must bring: AIC3
+_PATIENCE = 3  # components that may be added without being worth more
 _LOG_ROOT = 0.5 * np.log(2 * np.pi)
 
 
@@ -39,12 +37,14 @@ class MixtureMap:
         return min(self.widths)
 
     def n_parameters(self, stated: bool) -> int:
-        """Weights, means and widths, but for the sum of the weights."""
-        return 3 * len(self.weights) - 1
+        """Weights, means and widths, but for the sum of the weights; equal widths are one number."""
+        return 2 * len(self.weights) - 1 + len(set(self.widths))
 
     def describe(self) -> str:
         """How many components, and over which scales."""
-        return f"mixture({len(self.weights)} components, widths {min(self.widths):.4g} to {max(self.widths):.4g})"
+        least, most = min(self.widths), max(self.widths)
+        widths = f"all of width {least:.4g}" if least == most else f"widths {least:.4g} to {most:.4g}"
+        return f"mixture({len(self.weights)} components, {widths})"
 
     def centred(self):
         """(loc, scale, the map of (x - loc) / scale)."""
@@ -122,103 +122,68 @@ class MixtureMap:
 def mixture_map(centres, masses, n: float) -> MixtureMap:
     """The Gaussian mixture of 2 to 16 components of the lowest ``-2 log L + 3 parameters`` (AIC3).
 
-    Components are added one at a time, each where it helps most beside the others held fixed (Verbeek, Vlassis, Kroese
-    2003), with expectation-maximisation of all of them in between, on at most 1024 bins of about equal mass, the finer
-    the sharper the peak. Nothing is random, so the result is a function of the sketch.
+    Components with widths of their own are added one at a time, each where it helps most beside the others held fixed,
+    with expectation-maximisation of all of them in between; those of one width for all start from evenly spread means.
+    All on at most 1024 bins of about equal mass, the finer the sharper the peak. Nothing is random, so the result is a
+    function of the sketch.
 
     References
     ----------
-    Dempster, Laird, Rubin (1977), doi 10.1111/j.2517-6161.1977.tb01600.x.
-    Verbeek, Vlassis, Kroese (2003), Efficient greedy learning of Gaussian mixture models, Neural Computation 15(2).
+    Banfield, Raftery (1993), doi 10.2307/2532201: mixtures with equal and with unequal widths as rivals.
     """
-    bins, loc, scale = _bins(centres, masses, n)
-    mean = bins.w @ bins.x
-    deviation = np.sqrt(bins.w @ (bins.x * bins.x + bins.within) - mean * mean)
-    parts = np.ones(1), np.array([mean]), np.array([deviation])
-    lowest, best, chosen = np.inf, 0, parts
-    for k in range(2, _MOST + 1):
-        parts, likelihood = _ascend(bins, _with_one_more(bins, parts), _ROUNDS)
-        criterion = -2 * likelihood + (3 * k - 1) * _PRICE / n
-        if criterion < lowest:
-            lowest, best, chosen = criterion, k, parts
-        elif k >= best + _PATIENCE or criterion > lowest + 3 * _PRICE / n:
+    bins, loc, scale = binned(centres, masses, int(np.clip(n / _FILLED, 64, _COARSE)))
+    chosen = _tied(bins, n, *_free(bins, n))
+    if n > _COARSE * _FILLED:
+        bins, loc, scale = binned(centres, masses, int(min(n / _FILLED, _FINE)))
+    return _map_of(ascended(bins, chosen, n, rounds=_ROUNDS, enough=_GAIN)[0], loc, scale)
+
+
+def _free(bins: Bins, n: float) -> tuple[Parts, float]:
+    """Components with widths of their own, and their worth.
+
+    Up with a few rounds each, then down while fewer are worth more in the end: where components overlap a few rounds
+    leave much to gain, and more components seem to be needed than are.
+    """
+    parts, found = single(bins), []
+    while len(found) + 1 < _MOST:
+        parts, likelihood = ascended(bins, with_one_more(bins, parts), n, rounds=_FIRST)
+        found.append((parts, _worth(parts, likelihood, n)))
+        best = max(range(len(found)), key=lambda i: found[i][1])
+        if len(found) > best + _PATIENCE:
             break
-    return _map_of(_ascend(bins, chosen, _FINAL, enough=_GAIN / n)[0], loc, scale)
+    chosen, highest = found[best]
+    for parts, _ in reversed(found[: best + 1]):
+        parts, likelihood = ascended(bins, parts, n, rounds=_ROUNDS, enough=_NEAR)
+        worth = _worth(parts, likelihood, n)
+        if worth < highest:
+            break
+        chosen, highest = parts, worth
+    return chosen, highest
+
+
+def _tied(bins: Bins, n: float, chosen: Parts, highest: float) -> Parts:
+    """Components of one width, or those that the best of them become with widths of their own, if worth more."""
+    best, most, last = chosen, -np.inf, len(chosen.weights)
+    for k in range(2, _MOST + 1):
+        if k > last + _PATIENCE:
+            break
+        parts, likelihood = ascended(bins, evenly_spread(bins, k), n, rounds=_ROUNDS, enough=_NEAR)
+        worth = _worth(parts, likelihood, n)
+        if worth > most:
+            best, most = parts, worth
+            last = max(last, k) if worth > highest else last
+    released, likelihood = ascended(bins, best._replace(tied=False), n, rounds=_ROUNDS, enough=_NEAR)
+    rivals = ((chosen, highest), (best, most), (released, _worth(released, likelihood, n)))
+    return max(rivals, key=lambda found: found[1])[0]
+
+
+def _worth(parts: Parts, likelihood: float, n: float) -> float:
+    return likelihood - parts.n_parameters * _PRICE / n
 
 
 def _floats(values) -> tuple[float, ...]:
     return tuple(float(v) for v in values)
 
 
-def _bins(centres, masses, n: float):
-    """Bins of about equal mass, and the loc and scale taken out of them."""
-    masses = masses / masses.sum()
-    loc = float(masses @ centres)
-    scale = float(masses @ np.abs(centres - loc))
-    centres = (centres - loc) / scale
-    total = masses.cumsum()
-    bins = int(np.clip(n / _FILLED, 64, _BINS))
-    which = np.minimum(((total - masses / 2) * bins).astype(np.int64), bins - 1)
-    # a bin across a gap would lie where no sample does
-    which += np.concatenate([[0], np.cumsum(np.diff(centres) > (centres[-1] - centres[0]) / 256)])
-    which = np.unique(which, return_inverse=True)[1]
-    w = np.bincount(which, masses)
-    x = np.bincount(which, masses * centres) / np.maximum(w, 1e-300)
-    within = np.bincount(which, masses * (centres - x[which]) ** 2) / np.maximum(w, 1e-300)
-    keep = w > 0
-    return Bins(x[keep], w[keep], within[keep]), loc, scale
-
-
-def _with_one_more(bins: Bins, parts):
-    """The component whose best share of the mixture gains most, the others held fixed: a few rounds from each place."""
-    weights, means, widths = parts
-    x, w = bins.x, bins.w
-    old = bins.densities(*parts)[0].sum(axis=0)
-    edges = np.interp(np.linspace(0, 1, 2 * _PLACES + 1), w.cumsum() - w / 2, x)
-    m, s = edges[1::2].copy(), np.maximum((edges[2::2] - edges[:-1:2]) / 2, (x[-1] - x[0]) * 1e-9)
-    share = np.full(_PLACES, 0.5 / (len(weights) + 1))
-    for i in range(_PLACING):
-        new, squares = bins.densities(share, m, s)
-        both = (1 - share)[:, None] * old
-        both += new
-        if i == _SIEVED:
-            kept = np.argsort(np.log(both) @ w)[-_KEPT:]
-            share, m, s, new, squares, both = (a[kept] for a in (share, m, s, new, squares, both))
-        new /= both
-        new *= w
-        mass, m, variance = bins.moments(new, squares, m, s)
-        share = np.clip(mass, 1e-9, 0.9)
-        s = np.sqrt(np.maximum(variance, bins.finest(m)))
-    both = (1 - share)[:, None] * old
-    both += bins.densities(share, m, s)[0]
-    j = int(np.argmax(np.log(both, out=both) @ w))
-    return np.append(weights * (1 - share[j]), share[j]), np.append(means, m[j]), np.append(widths, s[j])
-
-
-def _ascend(bins: Bins, parts, rounds: int, enough: float = 0.0):
-    """Expectation-maximisation from `parts`: weights, means and widths, sorted, and the mean log-likelihood.
-
-    enough : nats a sample and round; the ascent ends once ten rounds bring less.
-    """
-    weights, means, widths = (np.array(a) for a in parts)
-    before = -np.inf
-    for i in range(rounds):
-        share, squares = bins.densities(weights, means, widths)
-        total = share.sum(axis=0)
-        if enough and i % 10 == 0:
-            likelihood = float(bins.w @ np.log(total))
-            if likelihood - before < 10 * enough:
-                break
-            before = likelihood
-        share *= bins.w / total
-        mass, means, variances = bins.moments(share, squares, means, widths)
-        widths = np.sqrt(np.maximum(variances, bins.finest(means)))
-        weights = mass / mass.sum()
-    likelihood = float(bins.w @ np.log(bins.densities(weights, means, widths)[0].sum(axis=0)))
-    order = np.argsort(means)
-    return (weights[order], means[order], widths[order]), likelihood
-
-
-def _map_of(parts, loc: float, scale: float) -> MixtureMap:
-    weights, means, widths = parts
-    return MixtureMap(_floats(weights), _floats(loc + scale * means), _floats(scale * widths))
+def _map_of(parts: Parts, loc: float, scale: float) -> MixtureMap:
+    return MixtureMap(_floats(parts.weights), _floats(loc + scale * parts.means), _floats(scale * parts.widths))
