@@ -23,6 +23,7 @@ _PATIENCE = 2  # orders of a higher criterion after which a map stops, unless a 
 _FALLS = 2  # times the last one, the falls of the criterion that may follow
 _CLEAR, _DOUBT = 0.001, 20.0  # nats a sample, and twice nats of all, that a map must be behind to be left early
 _PRICE = 1.5  # nats of all data that every number must bring, of maps and of orders between maps: AIC3 (Bozdogan 1993)
+_PLACED = 2.0  # the same, of a mixture of peaks: a peak stands where it gains most, so it gains more by chance
 _SINGULAR = 6.0  # nats by which a map that is infinite at an end must beat the others
 _OUTER = 8  # samples at an end whose spacing says how far the next one may lie
 _NARROW = 1e-6  # width of an interval in u that counts as a point
@@ -53,7 +54,8 @@ class Climber:
     def __init__(self, m: AnyMap, data: Cells, basis: str):
         self.map, self.image = m, Image(data, m, basis)
         self.price = (2 if basis == "cosine" else 4) / data.n
-        self.own = 2 * (_PRICE * m.n_parameters(False) + (_SINGULAR if m.singular else 0)) / data.n
+        price = _PLACED if isinstance(m, MixtureMap) else _PRICE
+        self.own = 2 * (price * m.n_parameters(False) + (_SINGULAR if m.singular else 0)) / data.n
         self._data = data
         self.top = highest_order(data, data.n)
         if isinstance(m, MixtureMap):
