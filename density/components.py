@@ -93,9 +93,9 @@ def evenly_spread(bins: Bins, k: int) -> Parts:
         weights = np.bincount(nearest, w, k)
         means = np.where(weights > 0, np.bincount(nearest, w * x, k) / np.maximum(weights, 1e-300), means)
     variance = float(w @ ((x - means[nearest]) ** 2 + bins.within))
-    taken = weights > 0
+    taken = np.flatnonzero(weights)
     width = np.sqrt(max(variance, float(bins.gap.min()) ** 2))
-    return Parts(weights[taken], means[taken], np.full(int(taken.sum()), width), tied=True)
+    return Parts(weights[taken], means[taken], np.full(len(taken), width), tied=True)
 
 
 def ascended(bins: Bins, parts: Parts, n: float, *, rounds: int, enough: float = 0.0) -> tuple[Parts, float]:
