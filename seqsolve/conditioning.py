@@ -14,12 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ._torch_threads import few_threads
 from .recurrence import Recurrence
+from .stretches import carried, division, size_of
 
 # one realisation of rounding may cancel (n = 1, T = 2) and was up to 800 times too small in 16,000 random recurrences
 # of up to 100 steps; of the largest of three the true error was 5 times as much once in 26,000, mostly a fifth
 _NOISES, _RESERVE = 3, 3.0
 _WRITTEN = 32  # numbers in a state of a dense step up to which its Jacobians are cheaper than differences in order
+_SEEN = 256  # steps in order that the rate of forgetting is read from
 _JACOBIAN_ELEMENTS = 1 << 22  # memory for the Jacobians of one window: O(window n^2), never O(T n^2)
 
 
@@ -49,31 +52,67 @@ class Growth:
 
     def run(self, states: Tensor, first: int, last: int) -> None:
         """Go over the states of steps first..last; those before are taken as they are."""
+        problem, n = self.problem, self.problem.x0.shape[-1]
+        self._rng = np.random.default_rng(20240917)  # one answer for one input
+        self._perturbation, low, cut = torch.ones_like(problem.x0), first, None
+        with few_threads(256 * problem.x0.numel() * n):
+            unknown = n > _WRITTEN and problem.unstructured
+            window = 256 if unknown else max(1, min(256, _JACOBIAN_ELEMENTS // max(1, problem.x0.numel() * n)))
+            while low < last:
+                high = min(low + window, last)
+                if cut is None and low - first >= _SEEN and problem.unstructured:
+                    cut = division(last - low, problem.x0.numel(), self.lyapunov) or ()
+                    low = self._side_by_side(states, low, last, cut, window, unknown) if cut else low
+                else:
+                    self._window(states, low, high, unknown)
+                    low = high
+
+    def _side_by_side(self, states: Tensor, first: int, last: int, cut, window: int, unknown: bool) -> int:
+        """All stretches of `cut` at once, then those in order whose errors hang on what came before; where they end."""
+        found = carried(self.problem, states, first, last, cut, _NOISES)
+        met, N = found.met, found.length
+        everything = (self.gaps, *self.noises)
+        self.scale = max(self.scale, size_of(states[first : first + len(met) * N]))
+        if met.any():
+            self.residual = max(self.residual, float(found.residual[met].max()))
+            self.logs, self.steps = self.logs + float(found.logs[met].sum()), self.steps + int(found.steps[met].sum())
+            for one, largest in zip(everything, found.largest[:, met].max(1)):
+                one.largest = max(one.largest, float(largest))
+
+        def end(c: int) -> None:  # of a stretch that forgot what it began with
+            for one, error in zip(everything, found.errors[:, c]):
+                one.error, one.shift = error.clone(), 0.0
+            self._perturbation = found.perturbation[c].clone()
+
+        for c in np.flatnonzero(~met).tolist():
+            if c and met[c - 1]:
+                end(c - 1)
+            for low in range(first + c * N, first + (c + 1) * N, window):
+                self._window(states, low, min(low + window, first + (c + 1) * N), unknown)
+        if met[-1]:
+            end(-1)
+        return first + len(met) * N
+
+    def _window(self, states: Tensor, low: int, high: int, unknown: bool) -> None:
+        """Steps low..high in order, from the errors after the step before."""
         problem = self.problem
-        n = problem.x0.shape[-1]
-        unknown = n > _WRITTEN and problem.unstructured
-        window = 256 if unknown else max(1, min(256, _JACOBIAN_ELEMENTS // max(1, problem.x0.numel() * n)))
-        rng = np.random.default_rng(20240917)  # one answer for one input
-        probe = torch.ones_like(problem.x0)
-        for low in range(first, last, window):
-            high = min(low + window, last)
-            before = torch.cat([(states[low - 1] if low else problem.x0)[None], states[low : high - 1]])
-            values, linear = (problem.evaluate(before, low), None) if unknown else problem.linearize(before, low)
-            gap = values - states[low:high]
-            self.residual = max(self.residual, _largest(gap))
-            self.scale = max(self.scale, float(states[low:high].abs().max()))
-            signs = torch.from_numpy(rng.integers(0, 2, (_NOISES, *gap.shape)) * 2 - 1).to(gap.dtype)
-            added = zip((self.gaps, *self.noises), (gap, *signs))
-            rhs = [*(carried.scaled(what) for carried, what in added), torch.zeros_like(gap)]
-            errors = [self.gaps.error, *(noise.error for noise in self.noises), probe]
-            if linear is None:
-                inputs = problem.inputs[low:high]
-                paths = _differences(problem, before, inputs, torch.stack(rhs, 1), torch.stack(errors)).unbind(1)
-            else:
-                paths = [linear.scan(b, e) for b, e in zip(rhs, errors)]
-            for carried, path in zip((self.gaps, *self.noises), paths):
-                carried.advance(path)
-            probe = self._probe(paths[-1], probe)
+        before = torch.cat([(states[low - 1] if low else problem.x0)[None], states[low : high - 1]])
+        values, linear = (problem.evaluate(before, low), None) if unknown else problem.linearize(before, low)
+        gap = values - states[low:high]
+        self.residual = max(self.residual, _largest(gap))
+        self.scale = max(self.scale, float(states[low:high].abs().max()))
+        signs = torch.from_numpy(self._rng.integers(0, 2, (_NOISES, *gap.shape)) * 2 - 1).to(gap.dtype)
+        added = zip((self.gaps, *self.noises), (gap, *signs))
+        rhs = [*(one.scaled(what) for one, what in added), torch.zeros_like(gap)]
+        errors = [self.gaps.error, *(noise.error for noise in self.noises), self._perturbation]
+        if linear is None:
+            inputs = problem.inputs[low:high]
+            paths = _differences(problem, before, inputs, torch.stack(rhs, 1), torch.stack(errors)).unbind(1)
+        else:
+            paths = [linear.scan(b, e) for b, e in zip(rhs, errors)]
+        for one, path in zip((self.gaps, *self.noises), paths):
+            one.advance(path)
+        self._perturbation = self._probe(paths[-1], self._perturbation)
 
     def _probe(self, path: Tensor, probe: Tensor) -> Tensor:
         """One perturbation, rescaled at the end of each window (Benettin et al. 1980)."""

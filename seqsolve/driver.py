@@ -6,6 +6,7 @@ import math
 import time
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,8 +77,12 @@ class Run:
         return first
 
     def _broken(self) -> None:
-        bad = (~torch.isfinite(self.states).flatten(1).all(1)).nonzero()
-        self.broken = int(bad[0]) if len(bad) else None
+        states = self.states.flatten(1).numpy()
+        with np.errstate(all="ignore"):  # numpy sums on one thread, and a finite sum has finite terms
+            if np.isfinite(states.sum()):
+                return
+        bad = ~np.isfinite(states).all(1)
+        self.broken = int(bad.argmax()) if bad.any() else None
 
     def _shoot(self) -> None:
         """Chunks side by side; the history has an entry for the first pass and one for the verified seams."""

@@ -147,7 +147,7 @@ def shoot(
     ends = flow.chunks(middle, C, M, N, N - M) if N > M else middle.clone()
     # step 2: every chunk but the first from the end of the one before
     meeting = N * np.arange(1, C) + M - 1
-    kept = flow.rows(meeting)
+    kept = flow.rows(meeting).numpy()  # whose indexing does not wait for threads of torch
     again = flow.chunks(ends[:-1], C - 1, N, N, M)
     gaps, sizes = _largest(again - middle[1:]), _largest(torch.maximum(middle.abs(), ends.abs()))
     scales = np.maximum.accumulate(np.where(np.isfinite(sizes), sizes, 0.0))
@@ -168,7 +168,7 @@ def shoot(
             found.seam, state, scale = max(found.seam, gap), ends[c], max(scale, _finite(float(sizes[c])))
             continue
         # step 3: this chunk in order, and the next one too unless this ends where it ended before
-        flow.put(meeting[closed], kept[closed])
+        flow.put(meeting[closed], torch.from_numpy(kept[closed]))
         found.repaired, closed = found.repaired + 1, []
         state = flow.order(state, c * N, (c + 1) * N)
         scale = max(scale, _finite(float(state.abs().max())))
@@ -177,7 +177,9 @@ def shoot(
         if true and c + 1 < C:
             flow.put([(c + 1) * N - 1], ends[c][None])
             found.seam, state = max(found.seam, gap), ends[c]
-    flow.put(meeting[closed], kept[closed])  # a gap stands before the step where a chunk met, and is what was measured
+    flow.put(
+        meeting[closed], torch.from_numpy(kept[closed])
+    )  # a gap stands before the step where a chunk met, and is what was measured
     found.state = flow.order(state, C * N, flow.steps)
     return found
 
@@ -273,11 +275,11 @@ class StepFlow:
         self.states[first:last] = self.problem.advance(state, first, last)
         return self.states[last - 1]
 
-    def rows(self, times):
-        return self.states[times]
+    def rows(self, times):  # by numpy, which does not wait for threads of torch
+        return torch.from_numpy(self.states.numpy()[times])
 
     def put(self, times, rows):
-        self.states[times] = rows
+        self.states.numpy()[times] = rows.numpy()
 
     def limit(self):
         return int(BUDGET * self.steps) if self.insist else probing_limit(self.steps, 1.0)
