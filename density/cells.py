@@ -16,6 +16,7 @@ _OUTSTANDING_GRID = 5  # and one among rounded values, more than a smooth curve 
 _VARIED = 20  # distinct values from which on `most` is known well enough to go by its own noise
 _NEIGHBOURS = 4  # on each side
 _MOST_ATOMS = 64
+ENDS = 512  # cells at each end that are seen as intervals
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Cells:
     ----------
     n : samples that are no atom; the effective number where weights were given.
     widths : None, or the width of the interval that each value was rounded from.
+    spans : None, or the ends (low, high) of the sketch's cells at both ends of the data, and the values elsewhere:
+        there a cell may be wide for a map, whose density may even be infinite.
     grid : the width, where all values are multiples of it.
     edges : values of the atoms at which the rest ends, if any, below and above.
     total : samples, the atoms included.
@@ -39,6 +42,7 @@ class Cells:
     atoms: Atoms = NO_ATOMS
     edges: tuple[float | None, float | None] = (None, None)
     total: float = 0.0
+    spans: tuple[np.ndarray, np.ndarray] | None = None
 
     def quantile(self, q):
         """Quantiles, linear between the middles of the steps."""
@@ -48,8 +52,16 @@ class Cells:
     @property
     def bounds(self):
         """Left and right ends of the intervals; the values themselves where nothing was rounded."""
+        if self.spans is not None:
+            return self.spans
         half = 0.0 if self.widths is None else self.widths / 2
         return self.centres - half, self.centres + half
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the greatest value."""
+        low, high = (self.centres, self.centres) if self.spans is None else self.spans
+        return float(low[0]), float(high[-1])
 
     @property
     def extent(self) -> tuple[float, float]:
@@ -91,6 +103,7 @@ def cells(x, weights, workers) -> Cells:
     if n < MINIMUM:
         raise ValueError(f"{n} samples are too few; a density needs at least {MINIMUM}")
     centres, counts = sketch.centres, sketch.counts
+    spans = None if sketch.exact else sketch.bounds
     if len(centres) == 1:
         raise ValueError(
             f"all {n} samples equal {centres[0]:.6g}: a density does not exist; "
@@ -139,7 +152,15 @@ def cells(x, weights, workers) -> Cells:
     widths = _widths(centres, counts, grid, dtype) if sketch.exact else None
     if widths is not None and grid is not None and not np.all(widths == grid):
         grid = None
-    return Cells(centres, kept / share if share != 1 else kept, free_n, widths, grid, atoms, edges, total)
+    spans = None if spans is None else _spans_of_ends(centres, *(ends[rest] for ends in spans))
+    return Cells(centres, kept / share if share != 1 else kept, free_n, widths, grid, atoms, edges, total, spans)
+
+
+def _spans_of_ends(centres, low, high):
+    """The cells at both ends as intervals, the others as points."""
+    inner = np.ones(len(centres), bool)
+    inner[:ENDS] = inner[-ENDS:] = False
+    return np.where(inner, centres, np.minimum(low, centres)), np.where(inner, centres, np.maximum(high, centres))
 
 
 def _floats(values) -> tuple[float, ...]:

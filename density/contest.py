@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .cells import Cells
+from .cells import ENDS, Cells
 from .circles import maxima, promised
 from .code_length import log_mass
 from .fourier import FourierDensity, Tail
@@ -30,8 +30,7 @@ _NARROW = 1e-6  # width of an interval in u that counts as a point
 _TWO = 5  # numbers of two normal components: where the best of the others has as many, mixtures are tried too
 _RESIDUE = 32  # the highest order that a mixture map is judged with: what it leaves should be smooth
 _FINE = 2.0  # waves an interval that a map for rounded data is judged with
-_MERGED = 1 << 14  # groups of cells
-_ALONE = 512  # cells at each end that are not merged: they tell the tails apart
+_MERGED = 1 << 14  # groups of cells, by mass and by place
 
 
 def highest_order(data: Cells, n: float) -> int:
@@ -75,12 +74,12 @@ class Climber:
     def _slopes(self):
         """log du/dx at the values, or of the whole interval that a value was rounded from."""
         data = self._data
-        slopes = self.map.log_derivative(data.centres)
-        if data.widths is None:
+        slopes, (low, high) = self.map.log_derivative(data.centres), data.bounds
+        if data.widths is None and data.spans is None:
             return slopes
         width = self.image.high - self.image.low
         wide = width > _NARROW
-        return np.where(wide, np.log(np.where(wide, width, 1) / data.widths), slopes)
+        return np.where(wide, np.log(np.where(wide, width, 1) / np.where(wide, high - low, 1)), slopes)
 
     def criterion(self, K: int) -> float:
         """AIC over n, in the units of the data."""
@@ -255,20 +254,33 @@ def _numbers(c: Climber) -> int:
 
 
 def _merged(data: Cells) -> Cells:
-    """Neighbouring values in groups of about equal mass, each at its mean; the outermost stay alone."""
+    """Neighbouring values in groups of about equal mass, each at its mean; the outermost stay alone.
+
+    No group is wide beside the finest wave of a bounded map either: waves would settle on the means of a thin tail.
+    """
     total = data.masses.cumsum()
     which = np.minimum(((total - data.masses / 2) * _MERGED).astype(np.int64), _MERGED - 1)
-    gap = np.diff(data.centres) > (data.centres[-1] - data.centres[0]) / 256  # no group lies across a void
-    alone = np.arange(len(which)) < _ALONE
-    apart = (np.diff(which) > 0) | gap | (alone | alone[::-1])[1:]
+    place = (data.centres - data.centres[0]) * (_MERGED / (data.centres[-1] - data.centres[0]))
+    further = np.diff(place.astype(np.int64)) > 0
+    alone = np.arange(len(which)) < ENDS  # they tell the tails apart
+    apart = (np.diff(which) > 0) | further | (alone | alone[::-1])[1:]
     which = np.concatenate([[0], np.cumsum(apart)])
     masses = np.bincount(which, data.masses)
-    return replace(data, centres=np.bincount(which, data.masses * data.centres) / masses, masses=masses)
+    centres = np.bincount(which, data.masses * data.centres) / masses
+    spans = data.spans
+    if spans is not None:
+        single = np.bincount(which) == 1
+        first = np.searchsorted(which, np.arange(len(masses)))
+        low, high = (np.where(single, end[first], centres) for end in spans)
+        spans = low, high
+    return replace(data, centres=centres, masses=masses, spans=spans)
 
 
 def _scores(data: Cells, density: FourierDensity):
-    """Log-density of every value, averaged over the interval where it was rounded."""
-    if data.widths is None:
-        return density._log_pdf(data.centres)
+    """Log-density of every value, of its mean over the interval where there is one."""
     low, high = data.bounds
-    return log_mass(density, low, high) - np.log(high - low)
+    if data.widths is not None:
+        return log_mass(density, low, high) - np.log(high - low)
+    scores, wide = density._log_pdf(data.centres), np.flatnonzero(low < high)
+    scores[wide] = log_mass(density, low[wide], high[wide]) - np.log(high[wide] - low[wide])
+    return scores

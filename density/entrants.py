@@ -36,7 +36,7 @@ def _with_moments(data: Cells) -> list[Map]:
 
 def _close_ends(data: Cells) -> list[Map]:
     """The arcsine law with the room of one more sample in u, far less in x: for densities infinite at an end."""
-    lo, hi = float(data.centres[0]), float(data.centres[-1])
+    lo, hi = data.ends
     if data.widths is not None or data.edges != (None, None):
         return []
     room = (hi - lo) * (np.pi / (2 * data.n)) ** 2  # u = 2 arcsin(sqrt(z)) / pi = 1 / n

@@ -97,7 +97,7 @@ def fit(
     if kind == "own" and support is not None:
         raise ValueError("a map of your own has its support in inverse(0) and inverse(1); leave support out")
     data = cells(x, weights, workers)
-    lo, hi = (f([data.centres[end], *data.atoms.values]) for f, end in ((min, 0), (max, -1)))
+    lo, hi = (f([end, *data.atoms.values]) for f, end in zip((min, max), data.ends))
     if support is not None and (lo < support[0] or hi > support[1]):
         raise ValueError(
             f"the data run from {lo:.6g} to {hi:.6g}, outside "

@@ -60,6 +60,7 @@ class HistogramSketch:
         self._shift = 0  # bits of the pattern that were dropped
         self._ids = np.empty(0, np.int64)  # sorted
         self._counts = np.empty(0, np.int64)
+        self._ends = (np.inf, -np.inf)  # the least and the greatest sample
         self._pending: list[np.ndarray] = []  # ordered bits not merged yet
         self._pending_size = 0
 
@@ -91,12 +92,14 @@ class HistogramSketch:
         if len(x) < _SMALL:
             if not np.isfinite(x).all():
                 raise ValueError(non_finite_message(x))
+            self._reach(x)
             self._pending.append(self._bits(x))
             self._pending_size += len(x)
             if self._pending_size >= _SMALL:
                 self._flush()
             return self
-        shift, ids, counts = _sketch_large(x, self.unit, max(self._shift, 0), self.cells, workers)
+        shift, ids, counts, ends = _sketch_large(x, self.unit, max(self._shift, 0), self.cells, workers)
+        self._reach(ends)
         self._flush()
         self._absorb(shift, ids, counts)
         return self
@@ -127,6 +130,7 @@ class HistogramSketch:
             raise ValueError(non_finite_message(x))
         self._flush()
         kept = w > 0
+        self._reach(x[kept])
         order = np.argsort(v := self._bits(x[kept]))
         self._absorb(0, *_runs(v[order], w[kept][order].astype(np.int64)))
         return self
@@ -141,6 +145,7 @@ class HistogramSketch:
             raise ValueError(f"unit={self.unit!r} and unit={other.unit!r} differ; merge sketches of equal unit=")
         self._flush()
         other._flush()
+        self._reach(other._ends if len(other._ids) else ())
         self._absorb(other._shift, other._ids, other._counts)
         return self
 
@@ -149,6 +154,11 @@ class HistogramSketch:
 
     def __or__(self, other: "HistogramSketch") -> "HistogramSketch":
         return HistogramSketch(cells=self.cells, unit=self.unit).merge(self).merge(other)
+
+    def _reach(self, x) -> None:
+        """Take note of the least and the greatest of these samples."""
+        if len(x):
+            self._ends = min(self._ends[0], float(np.min(x))), max(self._ends[1], float(np.max(x)))
 
     def _bits(self, x):
         """Ordered bits of x / unit."""
@@ -198,12 +208,16 @@ class HistogramSketch:
     @property
     def centres(self):
         """Middle of each occupied cell; the sample itself while the sketch is exact (and its unit 1)."""
+        low, high = self.bounds
+        return low + (high - low) / 2
+
+    @property
+    def bounds(self):
+        """Ends (low, high) of each occupied cell, the outermost two at the least and the greatest sample."""
         self._flush()
-        lo = from_ordered_bits(self._ids << self._shift)
-        if self._shift == 0:
-            return lo * self.unit
-        hi = from_ordered_bits(((self._ids + 1) << self._shift) - 1)
-        return (lo + (hi - lo) / 2) * self.unit
+        low = from_ordered_bits(self._ids << self._shift) * self.unit
+        high = from_ordered_bits(((self._ids + 1) << self._shift) - 1) * self.unit
+        return np.clip(low, *self._ends), np.clip(high, *self._ends)
 
     def quantile(self, q):
         """Quantiles of the samples, linear between the middles of the steps of the empirical distribution."""
@@ -218,7 +232,7 @@ class HistogramSketch:
         self._flush()
         other._flush()
         return (
-            (self.cells, self.unit, self._shift) == (other.cells, other.unit, other._shift)
+            (self.cells, self.unit, self._shift, self._ends) == (other.cells, other.unit, other._shift, other._ends)
             and np.array_equal(self._ids, other._ids)
             and np.array_equal(self._counts, other._counts)
         )
@@ -315,11 +329,13 @@ def _counter(pages):
 
 
 def _count_part(part, unit: float, shift: int, rows: int, counter):
-    """Counts by page and cell, and the cells on no page; None where a sample is not finite."""
-    table = np.zeros((max(rows, 1), _ROW), np.int32)
+    """Counts by page and cell, the cells on no page, and the ends; None where a sample is not finite."""
+    table, lows, highs = np.zeros((max(rows, 1), _ROW), np.int32), [], []
     scaled, overflow, spill = np.empty(_CHUNK), np.empty(_CHUNK, np.int64), []
     for at in range(0, len(part), _CHUNK):
         values = np.ascontiguousarray(part[at : at + _CHUNK], dtype=np.float64)
+        lows.append(values.min())
+        highs.append(values.max())
         if unit != 1:
             values = np.divide(values, unit, out=scaled[: len(values)])
         spilled = counter(values.view(np.int64), shift, table, overflow)
@@ -327,7 +343,7 @@ def _count_part(part, unit: float, shift: int, rows: int, counter):
             return None
         if spilled:
             spill.append(overflow[:spilled].copy())
-    return table, spill
+    return table, spill, (min(lows), max(highs))
 
 
 def _sketch_large(x, unit: float, shift: int, cells: int, workers: int):
@@ -337,7 +353,7 @@ def _sketch_large(x, unit: float, shift: int, cells: int, workers: int):
         raise ValueError(non_finite_message(x))
     shift, ids, counts = _fit_level(shift, *_runs(np.sort(ordered_bits(sample / unit) >> shift), None), cells)
     hot_ids, hot_counts = ids, counts
-    ids, counts = np.empty(0, np.int64), np.empty(0, np.int64)
+    ids, counts, ends = np.empty(0, np.int64), np.empty(0, np.int64), []
     first = min(_FIRST, len(x))
     stops = np.linspace(first, len(x), max(1, round((len(x) - first) / _BLOCK)) + 1).astype(np.int64)
     for start, stop in pairwise([0, *np.unique(stops).tolist()]):
@@ -350,6 +366,7 @@ def _sketch_large(x, unit: float, shift: int, cells: int, workers: int):
         counted = [d for d in thread_map(one, parts, workers) if d is not None]
         if len(counted) < len(parts):
             raise ValueError(non_finite_message(x))
+        ends += [end for d in counted for end in d[2]]
         table = np.stack([d[0] for d in counted]).sum(axis=0, dtype=np.int64)[: len(pages)].reshape(-1)
         seen = np.flatnonzero(table)
         paged = (pages[seen // _ROW] << _PAGE) + seen % _ROW
@@ -359,4 +376,4 @@ def _sketch_large(x, unit: float, shift: int, cells: int, workers: int):
         totals = np.concatenate([counts, table[seen], spilled[1]])
         level, ids, counts = _fit_level(shift, *_runs(merged[order], totals[order]), cells)
         shift, hot_ids, hot_counts = level, ids, counts
-    return shift, ids, counts
+    return shift, ids, counts, (min(ends), max(ends))

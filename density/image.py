@@ -23,11 +23,15 @@ class Image:
     """Where a map takes the data; from there to circles for any order, without asking the map again."""
 
     def __init__(self, data: Cells, m: AnyMap, basis: str):
-        self.masses, self.basis, self.rounded = data.masses, basis, data.widths is not None
-        if self.rounded:
+        self.masses, self.basis = data.masses, basis
+        self.rounded = data.widths is not None or data.spans is not None
+        if data.widths is not None:
             self.low, self.high = (m.forward(x) for x in data.bounds)
         else:
             self.low = self.high = m.forward(data.centres)
+        if data.spans is not None:
+            ends = np.flatnonzero(data.spans[0] < data.spans[1])
+            self.low, self.high = (_replaced(self.low, ends, m.forward(x[ends])) for x in data.spans)
 
     def circle(self, order: int, *, masses=None, nodes: int | None = None) -> Circle:
         """Nodes for `order`, or as many as are asked for; intervals stay intervals where that matters."""
@@ -46,6 +50,12 @@ class Image:
         spread = low[:, None] + (high - low)[:, None] * inside
         every = points + _nodes_of(spread.reshape(-1), np.repeat(masses / pieces, pieces), count, periodic)
         return CensoredCircle(every, self.basis, points, low, high, masses)
+
+
+def _replaced(values, where, by):
+    values = values.copy()
+    values[where] = by
+    return values
 
 
 def circle_of(data: Cells, m: AnyMap, order: int, basis: str, masses=None) -> Circle:

@@ -66,3 +66,21 @@ def test_a_criterion_without_a_best_map_asks_for_peaks_only_where_waves_are_need
     wavy = ds.fit(ds.gallery.gmm25().sample(2000, rng))
     assert "mixture" not in {c.map for c in flat.report.candidates}
     assert "mixture" in {c.map for c in wavy.report.candidates}
+
+
+@pytest.mark.parametrize("name, limit", [("uniform", 5e-5), ("arcsine", 2e-4), ("laplace", 2e-6), ("lognormal", 4e-6)])
+def test_cells_of_many_samples_cost_no_accuracy(name, limit):
+    """A law that a map has needs no waves, however many samples: ends inside a cell, and wide groups, made some."""
+    known = getattr(ds.gallery, name)()
+    p = ds.fit(known.sample(1_500_000, rng=20295))
+    assert p.order <= 1
+    assert p.map.kind == ("affine" if name == "uniform" else name)
+    assert known.kl(p) < limit
+
+
+def test_groups_are_no_wider_than_waves_can_tell(rng):
+    data = cells(rng.laplace(size=60_000), None, 1)
+    merged = contest._merged(data).centres
+    lo, hi = data.ends
+    inner = np.diff(merged)[contest.ENDS : -contest.ENDS]
+    assert inner.max() < max(2 * (hi - lo) / 512 / 8, np.diff(data.centres)[contest.ENDS : -contest.ENDS].max())

@@ -170,3 +170,29 @@ def test_units_are_checked(rng):
         ds.HistogramSketch(unit=3.0)
     with pytest.raises(ValueError, match="merge sketches of equal unit"):
         ds.HistogramSketch(unit=1.5).merge(ds.HistogramSketch())
+
+
+def test_cells_end_with_the_samples(rng):
+    x = 1 - rng.random(400_000)
+    sketch = ds.HistogramSketch().update(x[:100]).update(x[100:350_000]) | ds.HistogramSketch().update(x[350_000:])
+    low, high = sketch.bounds
+    assert (low[0], high[-1]) == (x.min(), x.max())
+    assert np.all(low <= high)
+    assert np.all(high[:-1] < low[1:])
+    where = sketch.cell_of(x)
+    assert np.all((low[where] <= x) & (x <= high[where]))
+    assert np.all((low <= sketch.centres) & (sketch.centres <= high))
+    again = ds.HistogramSketch().update(x[::-1])
+    assert again == sketch
+    assert np.array_equal(again.bounds, sketch.bounds)
+    exact = ds.HistogramSketch().update([3.0, 1.0, 3.0])
+    assert np.array_equal(exact.bounds, [[1.0, 3.0], [1.0, 3.0]])
+
+
+def test_a_stated_end_may_be_a_sample(rng):
+    """The middle of the last cell may lie beyond the support that all samples keep to."""
+    x = np.append(rng.random(300_000), [0.0, 1.0])
+    p = ds.fit(x, support=(0, 1))
+    assert p.cdf(1.0) == 1
+    with pytest.raises(ValueError, match=r"outside support=\(0, 0.9999\)"):
+        ds.fit(x, support=(0, 0.9999))
