@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.linalg import get_lapack_funcs
 
-from .likelihood import STALL, Circle, Maximum, first_factor, irfft, ranked_maximum, rfft
+from .likelihood import STALL, Circle, Maximum, even_factor, irfft, ranked_maximum, rfft, smoothed_order
 
 _MOST_STEPS, _MOST_REFUSED = 300, 60
 _MOST_DAMPING = 1e30
@@ -31,11 +31,10 @@ def promised(circles: Sequence[Circle], orders: Sequence[int]) -> list[dict[int,
     if not _alike(circles):
         return [c.promises(orders) for c in circles]
     rows, size = _Rows(circles), circles[0].size
-    c = irfft(rows.share, size, axis=-1, norm="forward")[:, : max(orders) + 1]
-    c[:, 1:] *= 2
+    c = rows.moments(rows.share, size, max(orders) + 1)
     found: list[dict[int, float]] = [{} for _ in circles]
     for K in orders:
-        p = rfft(c[:, : K + 1] * (1 - np.arange(K + 1) / (K + 1)), size, axis=-1).real
+        p = _fejer(c[:, : K + 1], size)
         p[rows.empty] = 1
         for known, value in zip(found, (rows.weights * np.log(np.maximum(p, 1e-300))).sum(axis=1)):
             known[K] = float(value)
@@ -53,12 +52,15 @@ def maxima(circles: Sequence[Circle], order: int, starts: Sequence, promises: Se
         row[: 1 if start is None else len(start)] = 1.0 if start is None else start
     A = rows.values(a, size)
     L = rows.log_likelihood(a, A)
-    for i in np.flatnonzero(np.asarray(promises) > L).tolist():
-        other = first_factor(circles[i], order)
-        B = circles[i].values(other)
-        reached = circles[i].log_likelihood(other, B)
-        if reached > L[i]:
-            a[i], A[i], L[i] = other, B, reached
+    doubtful = np.flatnonzero(np.asarray(promises) > L)
+    if len(doubtful):
+        part = rows.chosen(doubtful)
+        other = part.first_factors(size, order)
+        B = part.values(other, size)
+        reached = part.log_likelihood(other, B)
+        better = reached > L[doubtful]
+        taken = doubtful[better]
+        a[taken], A[taken], L[taken] = other[better], B[better], reached[better]
     return _ascend(rows, a, A, L, size, precision)
 
 
@@ -101,15 +103,32 @@ class _Rows:
         """``sum_j f_j exp(i k theta_j)`` for k < count."""
         return irfft(f, size, axis=-1, norm="forward")[:, :count]
 
+    def first_factors(self, size: int, order: int):
+        """`likelihood.first_factor` of each row."""
+        p = _fejer(self.moments(self.share, size, smoothed_order(order, size) + 1), size)
+        return even_factor(p, order, size)
+
+
+def _fejer(c, size: int):
+    """Fejer means at the nodes from the moments of each row."""
+    c = c * (1 - np.arange(c.shape[1]) / c.shape[1])
+    c[:, 1:] *= 2
+    return rfft(c, size, axis=-1).real
+
 
 def _ascend(rows: _Rows, a, A, L, size: int, precision: float) -> list[Maximum]:
-    """`likelihood.maximise` of every row; those that have arrived drop out."""
+    """`likelihood.maximise` of every row; those that have arrived drop out.
+
+    Newton's gains fall at least as fast from step to step as they did before: where the next one would be too small,
+    the step is not made.
+    """
     norm = np.linalg.norm(a, axis=1, keepdims=True)
     a, A = a / norm, A / norm
     count = a.shape[1]
     hankel = np.add.outer(np.arange(count), np.arange(count))
     (posv,) = get_lapack_funcs(("posv",), (a,))
     damping, steps, refused = np.zeros(len(a)), np.zeros(len(a), int), np.zeros(len(a), int)
+    before = np.full(len(a), 1e-300)
     live, part = np.arange(len(a)), rows
     while len(live):
         here, there = a[live], A[live]
@@ -141,7 +160,9 @@ def _ascend(rows: _Rows, a, A, L, size: int, precision: float) -> list[Maximum]:
         refused[worse] += 1
         damping[worse] = np.maximum(5 * damping[worse], 1e-3)
         damping[better] = np.where(damping[better] > 1e-6, damping[better] / 5, 0.0)
-        done = (taken & (gain < precision)) | (refused[live] >= _MOST_REFUSED) | (steps[live] >= _MOST_STEPS)
+        enough = gain * np.minimum(gain / before[live], 1) < precision
+        before[better] = gain[taken]
+        done = (taken & enough) | (refused[live] >= _MOST_REFUSED) | (steps[live] >= _MOST_STEPS)
         if done.any():
             live, part = live[~done], part.chosen(~done)
     return [Maximum(a[i], float(L[i]), int(steps[i])) for i in range(len(a))]

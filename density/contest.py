@@ -10,7 +10,7 @@ from .cells import ENDS, Cells
 from .circles import maxima, promised
 from .code_length import log_mass
 from .fourier import FourierDensity, Tail
-from .image import AnyMap, Image
+from .image import AnyMap, Image, nodes_for
 from .likelihood import Circle
 from .mixture_map import MixtureMap
 from .report import Candidate, FitReport, Status
@@ -30,6 +30,7 @@ _NARROW = 1e-6  # width of an interval in u that counts as a point
 _TWO = 5  # numbers of two normal components: where the best of the others has as many, mixtures are tried too
 _RESIDUE = 32  # the highest order that a mixture map is judged with: what it leaves should be smooth
 _FINE = 2.0  # waves an interval that a map for rounded data is judged with
+_FEW = 1 << 14  # samples
 _MERGED = 1 << 14  # groups of cells, by mass and by place
 
 
@@ -174,6 +175,10 @@ class Contest:
     def _behind(self, criterion: float) -> bool:
         return criterion > self.lowest + 2 * _CLEAR + _DOUBT / self.data.n
 
+    def _nodes(self, order: int) -> int:
+        """Half of a fit's nodes rank the maps of few samples: what that changes is far below their noise."""
+        return nodes_for(order) // (2 if self.data.n <= _FEW else 1)
+
     def _try(self, pairs: "list[tuple[Climber, Circle]]", K: int) -> None:
         """The maximum of order K for each climber on its circle."""
         starts = [c.found[max(c.found)] for c, _ in pairs]
@@ -197,7 +202,7 @@ class Contest:
         climbing, late = climbers, []
         for top in _STAGES:
             orders = [k for k in LADDER if k <= min(top, highest)]
-            circles = {c: c.image.circle(orders[-1]) for c in climbing}
+            circles = {c: c.image.circle(orders[-1], nodes=self._nodes(orders[-1])) for c in climbing}
             for c in climbing:
                 c.measure_on(circles[c])
             live = climbing

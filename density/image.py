@@ -14,7 +14,7 @@ _POINT = 1 / 32  # half waves of the highest order that an interval may be wide 
 AnyMap = Map | OwnMap | MixtureMap
 
 
-def _nodes_for(order: int) -> int:
+def nodes_for(order: int) -> int:
     """Twice the 16 K that linear binning needs, a power of two."""
     return 1 << int(np.ceil(np.log2(max(512, 32 * order))))
 
@@ -36,7 +36,7 @@ class Image:
     def circle(self, order: int, *, masses=None, nodes: int | None = None) -> Circle:
         """Nodes for `order`, or as many as are asked for; intervals stay intervals where that matters."""
         masses = self.masses if masses is None else masses
-        count, periodic = nodes or _nodes_for(order), self.basis == "periodic"
+        count, periodic = nodes or nodes_for(order), self.basis == "periodic"
         if not self.rounded:
             return Circle(_nodes_of(self.low, masses, count, periodic), self.basis)
         low, high = self.low, self.high

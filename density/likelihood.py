@@ -153,21 +153,31 @@ def spectral_factor(circle: Any, p, order: int, floor: float = 1e-4):
 
     ``log p = sum_n l_n e^{i n theta}``; keeping l_0 / 2 and the l_n of n > 0 gives log A, analytic inside the circle.
     """
-    log_p = np.log(np.maximum(p, floor * np.mean(p)))
     N = circle.size
     if circle.even:
-        cepstrum = irfft(log_p, N)
-        cepstrum[0] /= 2
-        cepstrum[N // 2] /= 2
-        cepstrum[N // 2 + 1 :] = 0
-        a = irfft(np.exp(rfft(cepstrum)), N)[: order + 1]
-    else:
-        cepstrum = fft(log_p, norm="forward")
-        cepstrum[0] /= 2
-        cepstrum[N // 2] /= 2
-        cepstrum[N // 2 + 1 :] = 0
-        a = fft(np.exp(ifft(cepstrum, norm="forward")), norm="forward")[: order + 1]
+        return even_factor(p, order, N, floor)
+    cepstrum = fft(np.log(np.maximum(p, floor * np.mean(p))), norm="forward")
+    cepstrum[0] /= 2
+    cepstrum[N // 2] /= 2
+    cepstrum[N // 2 + 1 :] = 0
+    a = fft(np.exp(ifft(cepstrum, norm="forward")), norm="forward")[: order + 1]
     return a / np.linalg.norm(a)
+
+
+def even_factor(p, order: int, size: int, floor: float = 1e-4):
+    """`spectral_factor` of even functions at the nodes of a half circle, one or a row each."""
+    log_p = np.log(np.maximum(p, floor * np.mean(p, axis=-1, keepdims=True)))
+    cepstrum = irfft(log_p, size)
+    cepstrum[..., 0] /= 2
+    cepstrum[..., size // 2] /= 2
+    cepstrum[..., size // 2 + 1 :] = 0
+    a = irfft(np.exp(rfft(cepstrum)), size)[..., : order + 1]
+    return a / np.linalg.norm(a, axis=-1, keepdims=True)
+
+
+def smoothed_order(order: int, size: int) -> int:
+    """That of the Fejer means whose factor is a first guess of this order, on a circle of so many nodes."""
+    return max(order, min(_SHARPER * order, size // 4))
 
 
 def first_factor(circle: Any, order: int):
@@ -175,7 +185,7 @@ def first_factor(circle: Any, order: int):
 
     Those of the order itself have an exact factor, but one of peaks twice as wide: Newton then takes a step more.
     """
-    return spectral_factor(circle, circle.smoothed(max(order, min(_SHARPER * order, circle.size // 4))), order)
+    return spectral_factor(circle, circle.smoothed(smoothed_order(order, circle.size)), order)
 
 
 @dataclass(frozen=True)
