@@ -4,12 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .expectation import Bins
+from .expectation import Bins, ascent
 
 _PRIOR = 2.0  # samples that the common scale of the widths counts for
 _PLACES, _PLACING = 16, 6  # where a new component is tried, and rounds from there
 _SIEVED, _KEPT = 2, 4  # rounds after which only the best so many of the places are kept
-_CHECKED = 5  # rounds between two looks at the likelihood
 _SETTLING = 10  # rounds that bring k means to the middle of what is nearest to them
 
 
@@ -105,33 +104,24 @@ def ascended(bins: Bins, parts: Parts, n: float, *, rounds: int, enough: float =
     mean: a component of a few samples takes on the width of the others and no spike remains, and one of hundreds keeps
     its own.
 
-    enough : nats of all n samples; the ascent ends once a round brings less, on average of the last five.
+    enough : nats of all n samples; the ascent ends where the rounds that are left would bring less.
 
     References
     ----------
     Dempster, Laird, Rubin (1977), doi 10.1111/j.2517-6161.1977.tb01600.x.
     Fraley, Raftery (2007), Bayesian regularization for normal mixture estimation, doi 10.1007/s00357-007-0004-5.
     """
-    weights, means, widths = (np.array(a) for a in parts[:3])
-    before = -np.inf
-    for i in range(rounds):
-        share, squares = bins.densities(weights, means, widths)
-        total = share.sum(axis=0)
-        if enough and i % _CHECKED == 0:
-            likelihood = float(bins.w @ np.log(total))
-            if (likelihood - before) * n < _CHECKED * enough:
-                break
-            before = likelihood
-        share *= bins.w / total
-        mass, means, variances = bins.moments(share, squares, means, widths)
-        if parts.tied:
-            common = max(float(mass @ variances) / float(mass.sum()), float(bins.gap.min()) ** 2)
-            widths = np.full(len(mass), np.sqrt(common))
-        else:
-            common = len(widths) / np.sum(widths**-2.0)
-            variances = (n * mass * variances + _PRIOR * common) / (n * mass + _PRIOR)
-            widths = np.sqrt(np.maximum(variances, bins.finest(means)))
-        weights = mass / mass.sum()
-    likelihood = float(bins.w @ np.log(bins.densities(weights, means, widths)[0].sum(axis=0)))
-    order = np.argsort(means)
-    return Parts(weights[order], means[order], widths[order], parts.tied), likelihood
+    finest = float(bins.gap.min()) ** 2
+
+    def tied(mass, means, variances, widths):
+        common = max(float(mass @ variances) / float(mass.sum()), finest)
+        return np.full(len(mass), np.sqrt(common))
+
+    def free(mass, means, variances, widths):
+        common = len(widths) / np.sum(widths**-2.0)
+        variances = (n * mass * variances + _PRIOR * common) / (n * mass + _PRIOR)
+        return np.sqrt(np.maximum(variances, bins.finest(means)))
+
+    widths_of = tied if parts.tied else free
+    found, likelihood = ascent(bins, parts[:3], rounds, enough=enough / n, widths_of=widths_of)
+    return Parts(*found, parts.tied), likelihood

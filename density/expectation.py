@@ -3,10 +3,18 @@
 A round over k components and B bins is bound by passes over arrays of k x B numbers. Here it makes two products of
 inner dimension two (for the squares of all distances, and for the constants), and five passes besides: square,
 subtract, clip, exponential, share. At k = 16 and B = 272 that takes 20 microseconds, a third of the plain way.
+
+A round alone gains little where components overlap. The ascent therefore goes further in the direction of a round, by
+strides that grow while the likelihood rises (Salakhutdinov, Roweis 2003, Adaptive overrelaxed bound optimization
+methods, ICML): 30 rounds reach what 150 plain ones do.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
+_FASTER, _FASTEST = 1.5, 20.0  # growth of the strides, and the longest
+_LEAST, _MOST = 1e-3, 1e3  # factors by which a stride may change a weight or a width
 _LOG_ROOT = 0.5 * np.log(2 * np.pi)
 _DEEPEST = -690.0  # a logarithm below which exp leaves the fast path: 1e-300 stands for anything less
 
@@ -49,3 +57,38 @@ class Bins:
         centre = first / mass
         about = (2 * widths * widths * squares.sum(axis=1) + inside) / mass  # about the former mean
         return mass, centre, about - (centre - means) ** 2
+
+
+def ascent(bins: Bins, parts, rounds: int, *, enough: float, widths_of: Callable):
+    """Expectation-maximisation from `parts` (weights, means, widths): the parts by their means, mean log-likelihood.
+
+    enough : nats a sample; the ascent ends where all rounds that are left would bring less at the pace of the last.
+    widths_of : maximisation in the widths, a function of masses, means, variances and the widths so far.
+    """
+    now = plain = tuple(np.array(a) for a in parts)
+    reached, stride = -np.inf, 1.0
+    for i in range(rounds):
+        share, squares = bins.densities(*now)
+        total = share.sum(axis=0)
+        likelihood = float(bins.w @ np.log(total))
+        if likelihood < reached and stride > 1:  # too far
+            now, stride = plain, 1.0
+            continue
+        if abs(likelihood - reached) * (rounds - i) < enough:
+            break
+        reached = likelihood
+        share *= bins.w / total
+        mass, means, variances = bins.moments(share, squares, *now[1:])
+        plain = mass / mass.sum(), means, widths_of(mass, means, variances, now[2])
+        stride = min(_FASTER * stride, _FASTEST)
+        now = _further(now, plain, stride, widths_of)
+    likelihood = float(bins.w @ np.log(bins.densities(*plain)[0].sum(axis=0)))
+    order = np.argsort(plain[1])
+    return tuple(a[order] for a in plain), likelihood
+
+
+def _further(parts, plain, stride: float, widths_of: Callable):
+    """`stride` times as far from `parts` as a round went to `plain`, along logarithms of weights and widths."""
+    beyond = [plain[i] * np.clip((plain[i] / parts[i]) ** (stride - 1), _LEAST, _MOST) for i in (0, 2)]
+    weights, means = beyond[0] / beyond[0].sum(), plain[1] + (stride - 1) * (plain[1] - parts[1])
+    return weights, means, widths_of(weights, means, beyond[1] ** 2, plain[2])

@@ -11,8 +11,8 @@ from .expectation import Bins
 _COARSE, _FINE = 256, 768  # bins to choose the components on, and to fit the chosen ones; gaps add 256 at most
 _FILLED = 4  # samples in each bin, where they are few
 _MOST = 16  # components
-_FIRST, _ROUNDS = 15, 150  # of expectation-maximisation after each new component, and to the end
-_NEAR, _GAIN = 0.05, 0.002  # nats of all data that a round brings at the end, of those compared and of the chosen one
+_FIRST, _ROUNDS = 10, 50  # of expectation-maximisation after each new component, and to the end
+_NEAR, _GAIN = 0.5, 0.1  # nats of all data that the rounds left may bring, of those compared and of the chosen one
 _PRICE = 1.5  # nats that a number must bring: AIC3
 _PATIENCE = 3  # components that may be added without being worth more
 _LOG_ROOT = 0.5 * np.log(2 * np.pi)
@@ -146,7 +146,7 @@ def _free(bins: Bins, n: float) -> tuple[Parts, float]:
     """
     parts, found = single(bins), []
     while len(found) + 1 < _MOST:
-        parts, likelihood = ascended(bins, with_one_more(bins, parts), n, rounds=_FIRST)
+        parts, likelihood = ascended(bins, with_one_more(bins, parts), n, rounds=_FIRST, enough=_NEAR)
         found.append((parts, _worth(parts, likelihood, n)))
         best = max(range(len(found)), key=lambda i: found[i][1])
         if len(found) > best + _PATIENCE:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from density.expectation import Bins
+from density.expectation import Bins, ascent
 
 
 def bins_of(rng, count: int, scale: float = 1.0) -> Bins:
@@ -50,3 +50,40 @@ def test_no_component_is_finer_than_the_bins_around_it():
     bins = Bins(np.array([0.0, 1.0, 2.0, 12.0]), np.full(4, 0.25), np.zeros(4))
     assert bins.finest(np.array([0.0, 1.0])).tolist() == [1.0, 1.0]
     assert bins.finest(np.array([12.0]))[0] == 100.0
+
+
+def test_an_ascent_is_far_ahead_of_plain_rounds_and_ends_where_they_do(rng):
+    x = np.sort(np.concatenate([rng.normal(0, 1, 3000), rng.normal(2.5, 1, 2000), rng.normal(5, 0.5, 1000)]))
+    bins = Bins(x.reshape(-1, 20).mean(axis=1), np.full(300, 1 / 300), x.reshape(-1, 20).var(axis=1))
+    start = np.full(3, 1 / 3), np.array([-1.0, 1.0, 3.0]), np.ones(3)
+    plain = start
+    likelihoods = []
+    for _ in range(3000):
+        share, squares = bins.densities(*plain)
+        likelihoods.append(float(bins.w @ np.log(share.sum(axis=0))))
+        mass, means, variances = bins.moments(share * (bins.w / share.sum(axis=0)), squares, *plain[1:])
+        plain = mass / mass.sum(), means, np.sqrt(np.maximum(variances, bins.finest(means)))
+    assert np.all(np.diff(likelihoods) > -1e-12)
+
+    def free(mass, means, variances, widths):
+        return np.sqrt(np.maximum(variances, bins.finest(means)))
+
+    _, soon = ascent(bins, start, 60, enough=0.0, widths_of=free)
+    parts, late = ascent(bins, start, 3000, enough=0.0, widths_of=free)
+    assert soon > likelihoods[120]
+    assert abs(late - likelihoods[-1]) < 1e-9
+    for mine, theirs in zip(parts, plain):
+        assert np.allclose(mine, theirs[np.argsort(plain[1])], atol=1e-3)
+
+
+def test_an_ascent_keeps_widths_that_are_tied(rng):
+    bins = bins_of(rng, 200)
+    start = np.full(4, 0.25), np.linspace(-2, 2, 4), np.ones(4)
+
+    def one(mass, means, variances, widths):
+        return np.full(len(means), np.sqrt(mass @ variances / mass.sum()))
+
+    weights, means, widths = ascent(bins, start, 40, enough=0.0, widths_of=one)[0]
+    assert len(set(widths)) == 1
+    assert np.isclose(weights.sum(), 1)
+    assert np.all(np.diff(means) > 0)
