@@ -84,7 +84,7 @@ def ascent(bins: Bins, parts, rounds: int, *, enough: float, widths_of: Callable
         now = _further(now, plain, stride, widths_of)
     likelihood = float(bins.w @ np.log(bins.densities(*plain)[0].sum(axis=0)))
     order = np.argsort(plain[1])
-    return tuple(a[order] for a in plain), likelihood
+    return (plain[0][order], plain[1][order], plain[2][order]), likelihood
 
 
 def _further(parts, plain, stride: float, widths_of: Callable):
