@@ -10,7 +10,7 @@ checked by the callers; there is no fastmath: NaN and inf follow IEEE rules.
 
 import numpy as np
 
-from ._vectors import fill, fma, kernel, load, matvec, relu, squash, store, tanh
+from ._vectors import below, fill, fma, kernel, load, matvec, relu, squash, store, tanh
 
 
 @kernel
@@ -26,7 +26,10 @@ def tanh_array(lanes, x, out):
 # sigmoid(x) = 1/2 + tanh(x/2) / 2. Step t of row b stands at start[t] + b of the output, and at start[t] - base + b of
 # the gates, which cover the steps first..last only; the sequence of row b has lengths[b] steps. `inner` is b_hn of a
 # GRU. `state` is (B, P) and carries over from one piece of time to the next. span = first, last, base, low, high,
-# width, column, H and K; W, bias and K are for `_tile_kernels.py`.
+# width, column, H and K; W, bias and K are for `_tile_kernels.py`. `kept`, or None, receives in row start[t] + b, flat,
+# what the chain rule of `_gradient_kernels.py` asks for, in parts of P numbers (the last one of Q where an LSTM is
+# projected): (slope, before) of an RNN, (r, z, n, U h + b_hn, before) of a GRU, and of an LSTM (i, f, o, g, tanh c,
+# c before, h before).
 
 
 @kernel
@@ -100,7 +103,7 @@ def aligned(like, size):
 
 
 @kernel
-def rnn(lanes, variant, gates, start, lengths, W, bias, U, inner, state, cell, W_hr, out, span):
+def rnn(lanes, variant, gates, start, lengths, W, bias, U, inner, state, cell, W_hr, out, kept, span):
     """h = tanh or relu (W x + b + U h). Floor a step: H^2 multiply-adds, and H^2 elements of U from cache."""
     L, P = len(lanes), state.shape[1]
     first, last, base, low, high, width, column, H, _ = span
@@ -116,13 +119,18 @@ def rnn(lanes, variant, gates, start, lengths, W, bias, U, inner, state, cell, W
             for tile in range(0, P, L):
                 i = P - L - tile if k & 1 else tile
                 (a,) = matvec(U, i * H, work, old, H, (load(gates, g + i, lanes),))
-                _emit(lanes, relu(a) if rectify else tanh(a), work, new, out, o, i, H)
+                h = relu(a) if rectify else tanh(a)
+                if kept is not None:
+                    row = (start[t] + b) * 2 * P + i
+                    store(kept, row, below(0.0 - h, 0.0, 1.0, 0.0) if rectify else 1.0 - h * h)
+                    store(kept, row + P, load(work, old + i, lanes))
+                _emit(lanes, h, work, new, out, o, i, H)
             old, new = new, old
         state[b] = work[old : old + P]
 
 
 @kernel
-def gru(lanes, variant, gates, start, lengths, W, bias, U, inner, state, cell, W_hr, out, span):
+def gru(lanes, variant, gates, start, lengths, W, bias, U, inner, state, cell, W_hr, out, kept, span):
     """r, z = sigmoid(..); n = tanh(W x + b + r (U h + b_hh)); h = n + z (h - n), torch's gate order r, z, n.
 
     Floor a step: 3 H^2 multiply-adds, and 3 H^2 elements of U from cache.
@@ -145,16 +153,20 @@ def gru(lanes, variant, gates, start, lengths, W, bias, U, inner, state, cell, W
                     U, 3 * i * H, work, old, H,
                     (load(gates, e, lanes), load(gates, e + L, lanes), load(inner, i, lanes)),
                 )  # fmt: skip
-                r = fma(squash(r), fill(r, 0.5), fill(r, 0.5))
+                r, d = fma(squash(r), fill(r, 0.5), fill(r, 0.5)), n
                 n = tanh(fma(r, n, load(gates, e + 2 * L, lanes)))
                 z = fma(squash(z), fill(z, 0.5), fill(z, 0.5))
+                if kept is not None:
+                    row = (start[t] + b) * 5 * P + i
+                    for j, part in enumerate((r, z, n, d, load(work, old + i, lanes))):
+                        store(kept, row + j * P, part)
                 _emit(lanes, fma(z, load(work, old + i, lanes) - n, n), work, new, out, o, i, H)
             old, new = new, old
         state[b] = work[old : old + P]
 
 
 @kernel
-def lstm(lanes, variant, gates, start, lengths, W, bias, U, inner, state, cell, W_hr, out, span):
+def lstm(lanes, variant, gates, start, lengths, W, bias, U, inner, state, cell, W_hr, out, kept, span):
     """i, f, o = sigmoid(..), g = tanh(..); c = f c + i g; h = o tanh(c), then W_hr h where there is a projection.
 
     Gate order as torch: i, f, g, o. Floor a step: 4 H R (+ H R) multiply-adds, R the size of h.
@@ -186,12 +198,21 @@ def lstm(lanes, variant, gates, start, lengths, W, bias, U, inner, state, cell, 
                 a = fma(squash(a), fill(a, 0.5), fill(a, 0.5))
                 f = fma(squash(f), fill(a, 0.5), fill(a, 0.5))
                 s = fma(squash(s), fill(a, 0.5), fill(a, 0.5))
-                d = fma(a, squash(m), f * load(c, i, lanes))
+                m, before = squash(m), load(c, i, lanes)
+                d = fma(a, m, f * before)
+                y = tanh(d)
                 store(c, i, d)
+                if kept is not None:
+                    row = (start[t] + b) * (6 * P + Q) + i
+                    for j, part in enumerate((a, f, s, m, y, before)):
+                        store(kept, row + j * P, part)
                 if projected:
-                    store(full, i, s * tanh(d))
+                    store(full, i, s * y)
                 else:
-                    _emit(lanes, s * tanh(d), work, new, out, o, i, R)
+                    _emit(lanes, s * y, work, new, out, o, i, R)
+            if kept is not None:
+                for i in range(0, Q, L):
+                    store(kept, (start[t] + b) * (6 * P + Q) + 6 * P + i, load(work, old + i, lanes))
             if projected:
                 for i in range(0, Q, L):
                     (a,) = matvec(W_hr, i * H, full, 0, H, (fill(load(full, i % P, lanes), 0.0),))

@@ -13,6 +13,7 @@ the state enters it, even where that costs others that do not wait: a gate 1/2 +
 
 from ._kernels import aligned
 from ._vectors import (
+    below,
     drive,
     fill,
     fma,
@@ -25,6 +26,7 @@ from ._vectors import (
     prompt_tanh,
     relu,
     store,
+    tanh,
     tanh_times,
     twice,
 )  # fmt: skip
@@ -55,7 +57,7 @@ def _emit(lanes, h, work, out, o, H):
 
 
 @kernel
-def rnn_tile(lanes, variant, gates, start, lengths, W, bias, U, inner, state, cell, W_hr, out, span):
+def rnn_tile(lanes, variant, gates, start, lengths, W, bias, U, inner, state, cell, W_hr, out, kept, span):
     """As `_kernels.rnn`. Floor a step: two or four multiply-adds and a tanh, one after another."""
     lanes, diagonals = lanes
     L = len(lanes)
@@ -70,7 +72,12 @@ def rnn_tile(lanes, variant, gates, start, lengths, W, bias, U, inner, state, ce
             t = first + (steps - 1 - k if backwards else k)
             a = drive(lanes, gates, start[t] - base + b, 0, L, W, bias, K)
             a = product(h, U, 0, L, diagonals, a)
+            before = h
             h = relu(a) if rectify else prompt_tanh(a)
+            if kept is not None:
+                row = (start[t] + b) * 2 * L
+                store(kept, row, below(0.0 - h, 0.0, 1.0, 0.0) if rectify else 1.0 - h * h)
+                store(kept, row + L, before)
             if len(diagonals) > 2:
                 h = keep(h, H)
             _emit(lanes, h, work, out, (start[t] + b) * width + column, H)
@@ -79,7 +86,7 @@ def rnn_tile(lanes, variant, gates, start, lengths, W, bias, U, inner, state, ce
 
 
 @kernel
-def gru_tile(lanes, variant, gates, start, lengths, W, bias, U, inner, state, cell, W_hr, out, span):
+def gru_tile(lanes, variant, gates, start, lengths, W, bias, U, inner, state, cell, W_hr, out, kept, span):
     """As `_kernels.gru`. Floor a step: the product and two tanh, one after another."""
     lanes, diagonals = lanes
     L = len(lanes)
@@ -97,8 +104,13 @@ def gru_tile(lanes, variant, gates, start, lengths, W, bias, U, inner, state, ce
             r = product(h, U, 0, 3 * L, diagonals, drive(lanes, gates, g, 0, 3 * L, W, bias, K))
             n = product(h, U, 2 * L, 3 * L, diagonals, hidden)
             z = product(h, U, L, 3 * L, diagonals, drive(lanes, gates, g, L, 3 * L, W, bias, K))
-            n = fma(fma(prompt_tanh(r), half, half), n, drive(lanes, gates, g, 2 * L, 3 * L, W, bias, K))
+            r, d = fma(prompt_tanh(r), half, half), n
+            n = fma(r, n, drive(lanes, gates, g, 2 * L, 3 * L, W, bias, K))
             z = half * prompt_tanh(z)
+            if kept is not None:
+                row = (start[t] + b) * 5 * L
+                for j, part in enumerate((r, half + z, tanh(n), d, h)):
+                    store(kept, row + j * L, part)
             h = tanh_times(half - z, n) + fma(z, h, half * h)
             if len(diagonals) > 2:
                 h = keep(h, H)
@@ -108,7 +120,7 @@ def gru_tile(lanes, variant, gates, start, lengths, W, bias, U, inner, state, ce
 
 
 @kernel
-def lstm_tile(lanes, variant, gates, start, lengths, W, bias, U, inner, state, cell, W_hr, out, span):
+def lstm_tile(lanes, variant, gates, start, lengths, W, bias, U, inner, state, cell, W_hr, out, kept, span):
     """As `_kernels.lstm` without projection; i beside f, and g beside o, in registers of twice the lanes.
 
     Floor a step: the product and two tanh, one after another.
@@ -134,10 +146,15 @@ def lstm_tile(lanes, variant, gates, start, lengths, W, bias, U, inner, state, c
             si = product(both, U, 0, 4 * L, diagonals, drive(pair, gates, row, 0, 4 * L, W, bias, K))
             go, si = prompt_tanh(go), prompt_tanh(si)
             g, o = half * low_half(go), fma(high_half(go), half, half)
-            d = half * c
+            d, old_c, old_h = half * c, c, h
             # each product on its own: a huge c must not leave its rounding behind in a closed gate
             c = fma(high_half(si), d, d) + fma(low_half(si), g, g)
             h = tanh_times(o, c)
+            if kept is not None:
+                at = (start[t] + b) * 7 * L
+                i, f = fma(low_half(si), half, half), fma(high_half(si), half, half)
+                for j, part in enumerate((i, f, o, g + g, tanh(c), old_c, old_h)):
+                    store(kept, at + j * L, part)
             if len(diagonals) > 2:
                 h = keep(h, H)
             _emit(lanes, h, work, out, (start[t] + b) * width + column, H)

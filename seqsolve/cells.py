@@ -17,6 +17,7 @@ from ._threads import thread_map
 
 GATES = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
 _SIGMOID = {"rnn_tanh": (False,), "rnn_relu": (False,), "gru": (True, True, False), "lstm": (True, True, False, True)}
+KEPT = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 4, "lstm": 6}  # of `kept` in `_kernels.py`, beside the state before
 _PIECE = 1 << 20  # bytes of gates at a time: enough to amortise a GEMM call, and they stay in the L2 cache
 _PROJECT = 2e11  # bytes of multiply-adds a second of the input product
 _SHORT = 1024  # steps and sequences of a layout that is worth keeping for the next call
@@ -128,6 +129,7 @@ class Packed:
         L = len(self.lanes)
         tiles, outputs = -(-H // L), -(-R // L)
         self.columns, self.cells = outputs * L, tiles * L
+        self.kept_numbers = KEPT[kind] * self.cells + self.columns
         N = tiles * gates * L
         one = tiles == 1 and R == H and weights.w_hr is None  # then the state stays in one register
         name = kind.partition("_")[0]
@@ -178,6 +180,7 @@ class Track:
         self.c = np.zeros((len(h), pack.cells), dtype)
         if c is not None:
             self.c[:, : pack.hidden] = c
+        self.kept: np.ndarray | None = None  # set to `kept_numbers` a row, it receives what a backward pass asks for
         self.scratch = np.empty(0, dtype)  # one piece of gates, used again by every piece: fresh pages cost more
 
     def gates(self, x: np.ndarray, layout: Layout, first: int, last: int, workers: int) -> np.ndarray:
@@ -208,7 +211,7 @@ class Track:
         span = (first, last, base, low, high, out.shape[1], self.column, self.recurrent, K)
         pack.run(
             pack.span_lanes, self.variant, gates, layout.start, layout.lengths,
-            pack.W, pack.bias, pack.U, pack.inner, self.h, self.c, pack.W_hr, out.reshape(-1), span,
+            pack.W, pack.bias, pack.U, pack.inner, self.h, self.c, pack.W_hr, out.reshape(-1), self.kept, span,
         )  # fmt: skip
 
     def final(self) -> tuple[np.ndarray, np.ndarray]:

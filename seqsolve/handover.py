@@ -45,10 +45,11 @@ class ShortCalls:
         else:
             steps, batch, inputs = input.shape
         units, tracks, dtype = self.hidden_size, self.num_layers * (1 + self.bidirectional), input.dtype
-        sizes = (self.mode, units, tracks, dtype, batch, torch.get_num_threads())
+        weights = self._flat_weights
+        training = torch.is_grad_enabled() and learning(input, hx, weights)
+        sizes = (self.mode, units, tracks, dtype, batch, torch.get_num_threads(), training)
         if steps >= shortest(*sizes):
             return super().forward(input, hx)  # type: ignore[misc]
-        weights = self._flat_weights
         usual = inputs == self.input_size and steps and dtype is weights[0].dtype
         if not (usual and all(map(is_, map(self._parameters.get, self._flat_weights_names), weights))):
             return super().forward(input, hx)  # type: ignore[misc]
@@ -84,9 +85,11 @@ class Handed:
 
     def report(self) -> Report:
         """Why torch took the call, and whether what it returned is finite."""
-        mode, units, layers, dtype, batch, threads = self.sizes
-        double = dtype == torch.float64
-        _, reason = choose(mode.lower(), units, batch, self.steps, double=double, layers=layers, threads=threads)
+        mode, units, layers, dtype, batch, threads, training = self.sizes
+        _, reason = choose(
+            mode.lower(), units, batch, self.steps,
+            double=dtype == torch.float64, layers=layers, threads=threads, training=training,
+        )  # fmt: skip
         finite = bool(torch.isfinite(self.output).all())
         status = Status.TORCH if finite else Status.NONFINITE
         return Report("torch", reason, Certificate("torch", finite=finite), status, 0, threads)
@@ -95,6 +98,12 @@ class Handed:
 _FUNCTIONS: dict[str, Any] = {
     name: getattr(torch._VF, name.lower()) for name in ("RNN_TANH", "RNN_RELU", "GRU", "LSTM")
 }
+
+
+def learning(data: Tensor, hx: Any, weights: list[Tensor]) -> bool:
+    """Whether a gradient may be asked for by anything that a call was given."""
+    states = hx if isinstance(hx, tuple | list) else (hx,)
+    return any(getattr(t, "requires_grad", False) for t in (*weights, data, *states))
 
 
 def _has(state, shape: tuple[int, ...]) -> bool:

@@ -184,8 +184,12 @@ class _Implicit(torch.autograd.Function):
 
 def _by_cell(step, states, x0, inputs, parameters, g, needs) -> list[Tensor | None] | None:
     """The gradients by x0, inputs and parameters of a cell that has a kernel for them; None for any other step."""
+    from .protocol import Cell
+
     if dual_level() or not states.numel():
         return None
+    if isinstance(step, Cell):
+        return _by_derivative(step, states, x0, inputs, parameters, g, needs)
     with torch.enable_grad():  # weights may be made from the parameters, as torch.nn.utils.parametrize does
         cell = cell_tensors(step)
     if cell is None or not supported(*cell, x0, inputs, states, g):
@@ -207,6 +211,31 @@ def _by_cell(step, states, x0, inputs, parameters, g, needs) -> list[Tensor | No
         parts = torch.autograd.grad(outputs, wanted, gradients, retain_graph=True, allow_unused=True)
         totals = [total if part is None else total + part for total, part in zip(totals, parts)]
     rest = iter(totals)
+    return [by_x0 if needs[0] else None, by_input, *(next(rest) if need else None for need in needs[2:])]
+
+
+def _by_derivative(cell, states, x0, inputs, parameters, g, needs) -> list[Tensor | None] | None:
+    """The same of a cell of the user that says its derivative: by the compiled loop, then through its projection."""
+    from .cell_derivative import by_derivative, derivative_of
+
+    if derivative_of(cell) is None or not (x0.is_cpu and x0.dtype in (torch.float32, torch.float64)):
+        return None
+    with torch.enable_grad():
+        u = inputs[: len(states)].detach().requires_grad_()
+        given = [cell.project(u), *cell.step_parameters()]
+    if any(t.dtype != x0.dtype for t in (states, *given)):
+        return None
+    workers = torch.get_num_threads()
+    by_drive, by_x0, *by_params = by_derivative(cell, states, [given[0], x0, *given[1:]], g, workers)
+    wanted = [t for t, need in zip([u, *parameters], needs[1:]) if need]
+    pairs = [(t, f) for t, f in zip(given, [by_drive, *by_params]) if t.requires_grad]
+    found: Any = [None] * len(wanted)
+    if wanted and pairs:
+        found = torch.autograd.grad([t for t, _ in pairs], wanted, [f for _, f in pairs], allow_unused=True)
+    rest = iter([torch.zeros_like(t) if f is None else f for t, f in zip(wanted, found)])
+    by_input = next(rest) if needs[1] else None
+    if by_input is not None and len(states) < len(inputs):
+        by_input = torch.cat([by_input, torch.zeros_like(inputs[len(states) :])])
     return [by_x0 if needs[0] else None, by_input, *(next(rest) if need else None for need in needs[2:])]
 
 

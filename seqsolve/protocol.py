@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ._jit import kernel as compiled
 from ._threads import resolve_workers, thread_map
+from .cell_derivative import CellGradient
 from .conditioning import Growth
 from .linearization import Block, Dense, Diagonal, Linearization
 from .recurrence import StepRecurrence
@@ -52,6 +53,13 @@ class Cell(nn.Module):
         that numba has compiled; the loop around it is compiled once a process, in about a second.
     loop : in place of `kernel` a compiled loop of your own, ``loop(start, drive, params, states, low, high)``, that
         fills the rows low..high of states (T, B, n) from start (B, n) and drive (T, B, g).
+    derivative : the chain rule of one step for numba, ``derivative(x, a, params, new, g, by_x, by_a, by_params)``: from
+        g (n,), the derivatives of a loss by `new`, it fills by_x (n,) and by_a (g,) and adds to each array of the tuple
+        by_params, of the shapes of `params`. Compared with autograd through `step` when it is first used. Without it
+        gradients come from `step` in torch, all Jacobians at once or step by step, whichever is measured to be faster.
+    derivative_loop : in place of `derivative` a compiled loop of your own, ``derivative_loop(start, drive, params,
+        states, g, carry, by_drive, by_params, low, high)``: g (T, B, n) has the derivatives by the states; the rows
+        low..high of carry (B, n), zero before, become those by start, and those of by_drive (T, B, g) are filled.
 
     Examples
     --------
@@ -78,6 +86,8 @@ class Cell(nn.Module):
     structure: str | tuple[str, int] | None = None
     kernel: Any = None
     loop: Any = None
+    derivative: Any = None
+    derivative_loop: Any = None
     jacobian: Any = None
     linear: Any = None
     _settings: tuple[str, int | None] | None = None  # as `parallelize` set them
@@ -120,7 +130,7 @@ class Cell(nn.Module):
         return self._record
 
     def __getstate__(self):
-        return {k: v for k, v in super().__getstate__().items() if k not in ("_record", "_measured")}
+        return {k: v for k, v in super().__getstate__().items() if k not in ("_record", "_measured", "_agreed")}
 
 
 class ProtocolRecurrence(StepRecurrence):
@@ -262,32 +272,6 @@ def _fused(cell: Cell, drive: Tensor, x0: Tensor, workers: int) -> Tensor:
     return states.reshape(len(drive), *x0.shape)
 
 
-class _Replay(torch.autograd.Function):
-    """Forward by the compiled loop; backward through the steps in torch, run only when a gradient is asked for."""
-
-    @staticmethod
-    def forward(ctx, cell, workers, drive, x0, *params):
-        ctx.cell = cell
-        ctx.save_for_backward(drive, x0, *params)
-        return _fused(cell, drive, x0, workers)
-
-    @staticmethod
-    def backward(ctx, *gradients):
-        saved, wanted = ctx.saved_tensors, ctx.needs_input_grad[2:]
-        with torch.enable_grad():
-            views = [t.view_as(t) if w else t for t, w in zip(saved, wanted)]
-            x, states = views[1], []
-            for a in views[0]:
-                x = ctx.cell.step(x, a, tuple(views[2:]))
-                states.append(x)
-            found = torch.autograd.grad(
-                torch.stack(states), [v for v, w in zip(views, wanted) if w], gradients[0],
-                create_graph=torch.is_grad_enabled(), allow_unused=True,
-            )  # fmt: skip
-        rest = iter(found)
-        return None, None, *(next(rest) if w else None for w in wanted)
-
-
 def _run(cell: Cell, drive: Tensor, x0: Tensor) -> Tensor:
     """What `parallelize` made of a cell: the faster of the two, and a record of it."""
     method, workers = cell._settings or ("auto", None)
@@ -306,7 +290,7 @@ def _run(cell: Cell, drive: Tensor, x0: Tensor) -> Tensor:
     if not fused:
         states = _looped(cell, drive, x0)
     elif cell.linear is None and torch.is_grad_enabled() and any(t.requires_grad for t in (drive, x0, *params)):
-        states = _Replay.apply(cell, workers, drive, x0, *params)  # pyright: ignore
+        states = CellGradient.apply(_fused, cell, workers, drive, x0, *params)  # pyright: ignore
     else:
         states = _fused(cell, drive, x0, workers)
     if not torch.compiler.is_compiling():

@@ -194,7 +194,7 @@ def test_a_layer_is_trained_without_torchs_loop(kind, batch_first, rng, monkeypa
 
     truth = both(module), both(module, h)
     with monkeypatch.context() as patch:
-        patch.setattr("seqsolve.recurrent._Call.replay", None)
+        patch.setattr("seqsolve.calls.Call.replay", None)
         ours = both(fast), both(fast, h)
     for mine, theirs in zip(ours, truth, strict=True):
         assert max(largest_error(a, b) for a, b in zip(mine, theirs, strict=True)) < 1e-12

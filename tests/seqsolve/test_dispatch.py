@@ -9,7 +9,7 @@ from seqsolve import dispatch
 
 
 def test_table_is_complete_and_positive():
-    assert len(dispatch.STEP) == 3 * 2 * 2
+    assert len(dispatch.STEP) == 3 * 2 * 2 * 2
     for table in dispatch.STEP.values():
         assert len(table) == len(dispatch.UNITS)
         assert all(len(row) == len(dispatch.BATCHES) and min(row) > 0 for row in table)
@@ -33,6 +33,14 @@ def test_more_steps_never_turn_a_win_into_a_loss(kind):
     assert chosen is not None
 
 
+def test_training_has_entries_of_its_own():
+    """A GRU of many units and sequences gains in training what it does not in inference."""
+    for training, wanted in ((False, True), (True, True)):
+        assert dispatch.choose("gru", 8, 1, 1000, double=False, training=training)[0] is wanted
+    assert not dispatch.choose("lstm", 512, 64, 100, double=False, training=True)[0]
+    assert not dispatch.choose("gru", 8, 1, 1, double=False, training=True)[0]
+
+
 def test_the_rule_says_why():
     fused, reason = dispatch.choose("gru", 8, 1, 10_000, double=False)
     assert fused
@@ -46,11 +54,12 @@ def test_the_rule_says_why():
 @pytest.mark.parametrize("kind", ["rnn_tanh", "gru", "lstm"])
 def test_below_the_shortest_call_nothing_but_torch_is_ever_chosen(kind, dtype):
     double = dtype == torch.float64
-    for units, batch, layers, threads in itertools.product((1, 20, 300, 700), (1, 6, 300), (1, 4), (1, 2)):
-        least = dispatch.shortest(kind.upper(), units, layers, dtype, batch, threads)
+    sizes = itertools.product((1, 20, 300, 700), (1, 6, 300), (1, 4), (1, 2), (False, True))
+    for units, batch, layers, threads, training in sizes:
+        least = dispatch.shortest(kind.upper(), units, layers, dtype, batch, threads, training)
         for steps in {1, least // 2, least - 1} - {0, least}:
             if steps < least < 1e9:
-                options = {"double": double, "layers": layers, "threads": threads}
+                options = {"double": double, "layers": layers, "threads": threads, "training": training}
                 assert not dispatch.choose(kind, units, batch, steps, **options)[0]
                 assert not dispatch.chunks_may_win(kind, units, batch, steps, 1, double=double)
     assert dispatch.shortest("GRU", 8, 1, torch.float32, 0, 1) == float("inf")
