@@ -13,7 +13,7 @@ from .shooting import Outcome, burn_in, shoot
 
 SEAM = 8  # units of eps that a seam of a drop-in may have: its users compare with torch's own outputs
 _SHORTEST = 16  # steps of a pair: no use in fewer
-_WORTH = 5e-3  # seconds of the fused loop from which on the burn-in is measured
+_WORTH = 6e-3  # seconds of the fused loop from which on the burn-in is measured
 
 
 def shoot_track(
@@ -64,6 +64,11 @@ def shoot_track(
         track.packed.sequences, x, out, batch, order, seconds,
         column=track.column, backwards=track.backwards, workers=workers, insist=insist,
     )  # fmt: skip
+    if not insist:
+        promising = flow.measure(start)
+        place(start)
+        if not promising:
+            return None
     tol = SEAM * float(np.finfo(out.dtype).eps)
     burn = burn_in(flow, start, tol)
     if burn is None:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from .cells import lane_seconds
 from .step_table import BATCHES, STEP, UNITS
 
-_MARGIN = 0.75  # the fused loop must be estimated this much faster: machines differ
+_MARGIN, _TRAINING_MARGIN = 0.8, 0.75  # the fused loop must be estimated this much faster: machines differ
 _AHEAD, _TRY = 0.4, 5e-3  # of torch's seconds that chunks may take, and how many of these make a burn-in worth trying
 _FUSED_CALL, _FUSED_LAYER = 2.6e-5, 1.4e-5  # seconds before the first step, as `benchmarks.dispatch_sweep` shows
 _FEW = 160  # steps below which a twentieth of them, what a burn-in may take, is no burn-in
@@ -24,6 +24,8 @@ _TORCH_CALL, _TORCH_LAYER = 3e-6, {"rnn": 1e-5, "gru": 1.2e-5, "lstm": 1.2e-5}  
 _ONEDNN = 3e-5  # more of that for an LSTM in float32, which oneDNN prepares afresh for every call
 # the same of a forward and a backward pass: packing, and the products over all steps
 _TRAINING_CALL, _TRAINING_LAYER, _TRAINING_TORCH, _TRAINING_ONEDNN = 1e-4, 3e-4, 4e-5, 2e-4
+_MEASURED = 64  # inputs of the modules in the table, or as many as units where these are fewer
+_INPUT = {"fused": 2.5e-11, "torch": 8e-12}  # seconds a multiply-add of the product of inputs and weights, in float32
 _COMPARED, _PACKED = 3e-10, 5e-9  # seconds a byte of U where the weights are as before, and in training
 
 
@@ -38,13 +40,15 @@ def choose(
     layers: int = 1,
     threads: int = 1,
     training: bool = False,
+    inputs: int | None = None,
 ) -> tuple[bool, str]:
     """Whether to take the fused loop, and why.
 
     kind : "rnn_tanh", "rnn_relu", "gru" or "lstm".  double : float64.  layers : layers times directions.
     training : a backward pass follows, and other weights come with the next call.
+    inputs : of the first layer; None is as many as the table was measured with.
     """
-    fused, a, torch, b, margin = _costs(kind, units, batch, double, layers, threads, training)
+    fused, a, torch, b, margin = _costs(kind, units, batch, double, layers, threads, training, inputs)
     fused, torch = fused + steps * a, torch + steps * b
     figures = f"about {_time(fused)} against {_time(torch)} of torch's own"
     if fused < margin * torch:
@@ -53,23 +57,28 @@ def choose(
 
 
 @lru_cache(4096)
-def shortest(mode: str, units: int, layers: int, dtype, batch: int, threads: int, training: bool = False) -> float:
+def shortest(
+    mode: str, units: int, layers: int, dtype, batch: int, threads: int, training: bool = False,
+    inputs: int | None = None,
+) -> float:  # fmt: skip
     """Steps from which on anything but torch's own function is worth a thought; below them it never is.
 
     mode : as torch writes it.  layers : layers times directions.  dtype : that of the input.
-    training : as in `choose`.
+    training, inputs : as in `choose`.
     """
     if not batch or not units:
         return math.inf
     kind, double = mode.lower(), str(dtype) == "torch.float64"
-    fused, a, torch, b, margin = _costs(kind, units, batch, double, layers, threads, training)
+    fused, a, torch, b, margin = _costs(kind, units, batch, double, layers, threads, training, inputs)
     gain = margin * b - a
     loop = 0.0 if fused < margin * torch else (fused - margin * torch) / gain if gain > 0 else math.inf
     chunks = max(_FEW, _TRY / _step(kind.partition("_")[0], double, "torch", units, batch))
     return 1 + math.floor((1 - 1e-9) * min(loop, chunks, 1e15))
 
 
-def _costs(kind: str, units: int, batch: int, double: bool, layers: int, threads: int, training: bool):
+def _costs(
+    kind: str, units: int, batch: int, double: bool, layers: int, threads: int, training: bool, inputs: int | None
+):
     """Seconds of a call and of a step of the fused loop, the same of torch, and the margin between the two."""
     cell = kind.partition("_")[0]
     gates = {"rnn": 1, "gru": 3, "lstm": 4}[cell]
@@ -79,7 +88,8 @@ def _costs(kind: str, units: int, batch: int, double: bool, layers: int, threads
         theirs *= 0.5  # a product of a large matrix and one vector is what torch does on several threads
     if threads > 1 and batch >= _WIDE:
         theirs *= 0.55  # and its element-wise operations on a large batch
-    margin = _MARGIN if units <= UNITS[-1] else _MARGIN**2
+    margin = _TRAINING_MARGIN if training else _MARGIN
+    margin = margin if units <= UNITS[-1] else margin**2
     weights = gates * units * units * (8 if double else 4) * (_PACKED if training else _COMPARED)
     prepared = cell == "lstm" and not double
     if training:
@@ -90,7 +100,18 @@ def _costs(kind: str, units: int, batch: int, double: bool, layers: int, threads
     torch = _TORCH_CALL + layers * (_TORCH_LAYER[cell] + (_ONEDNN if prepared else 0.0))
     if batch >= _WIDE:
         torch -= layers * _CACHED * theirs
-    return fused, layers * ours, torch, layers * theirs, margin
+    ours, theirs = (
+        layers * step + max(_of_inputs(which, gates, units, batch, inputs, double), -0.6 * step)
+        for which, step in (("fused", ours), ("torch", theirs))
+    )
+    return fused, ours, torch, theirs, margin
+
+
+def _of_inputs(which: str, gates: int, units: int, batch: int, inputs: int | None, double: bool) -> float:
+    """Seconds that the product with the inputs takes beyond what it took in the table."""
+    if inputs is None:
+        return 0.0
+    return (inputs - min(units, _MEASURED)) * gates * units * batch * _INPUT[which] * (2 if double else 1)
 
 
 def chunks_may_win(kind: str, units: int, batch: int, steps: int, inputs: int, *, double: bool) -> bool:
@@ -104,8 +125,10 @@ def chunks_may_win(kind: str, units: int, batch: int, steps: int, inputs: int, *
 
 def fused_seconds(weights, batch: int) -> float:
     """Seconds a step of the fused loop of one direction of one layer."""
-    cell = weights.kind.partition("_")[0]
-    return _step(cell, weights.w_hh.itemsize == 8, "fused", weights.hidden, batch)
+    cell, double, inputs = weights.kind.partition("_")[0], weights.w_hh.itemsize == 8, weights.w_ih.shape[1]
+    step = _step(cell, double, "fused", weights.hidden, batch)
+    gates = {"rnn": 1, "gru": 3, "lstm": 4}[cell]
+    return step + max(_of_inputs("fused", gates, weights.hidden, batch, inputs, double), -0.6 * step)
 
 
 @lru_cache(4096)

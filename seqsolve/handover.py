@@ -47,7 +47,7 @@ class ShortCalls:
         units, tracks, dtype = self.hidden_size, self.num_layers * (1 + self.bidirectional), input.dtype
         weights = self._flat_weights
         training = torch.is_grad_enabled() and learning(input, hx, weights)
-        sizes = (self.mode, units, tracks, dtype, batch, torch.get_num_threads(), training)
+        sizes = (self.mode, units, tracks, dtype, batch, torch.get_num_threads(), training, inputs)
         if steps >= shortest(*sizes):
             return super().forward(input, hx)  # type: ignore[misc]
         usual = inputs == self.input_size and steps and dtype is weights[0].dtype
@@ -85,10 +85,10 @@ class Handed:
 
     def report(self) -> Report:
         """Why torch took the call, and whether what it returned is finite."""
-        mode, units, layers, dtype, batch, threads, training = self.sizes
+        mode, units, layers, dtype, batch, threads, training, inputs = self.sizes
         _, reason = choose(
             mode.lower(), units, batch, self.steps,
-            double=dtype == torch.float64, layers=layers, threads=threads, training=training,
+            double=dtype == torch.float64, layers=layers, threads=threads, training=training, inputs=inputs,
         )  # fmt: skip
         finite = bool(torch.isfinite(self.output).all())
         status = Status.TORCH if finite else Status.NONFINITE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,14 +11,17 @@ from torch import Tensor
 
 from ._threads import thread_map
 from .cells import _SIGMOID, GATES, Weights, _register_bytes, lane_seconds
+from .pace import Pace, pace
 
-_WORTH_A_THREAD = 5e-4  # seconds of work that pay for one more thread
+_WORTH_A_THREAD = 2e-3  # seconds of work that pay for one more thread
 PROBES = 8  # places where pairs of trajectories are followed
 SHARE, BUDGET, _ENOUGH = 0.01, 0.05, 96  # of the time of all steps: for the pairs, and at most while these are so few
 _REGISTER = 1e-4  # seconds of steps that are worth one more register of chunks, each of which costs calls
-CALL = 4e-4  # seconds that the calls of the chunks and the seams take beyond their steps
+CALL = 9e-4  # seconds that the calls of the pairs, the chunks and the seams take beyond their steps
+_READ = 1.3e-10  # seconds a byte of the inputs, which are looked through for NaN
 PAYS = 0.75  # of the time of the loop that chunks must be estimated to stay below
-_SECOND = 0.6  # of a thread that a second one is counted as: machines are shared
+_SOON = 16  # steps of the shortest burn-in that is hoped for
+_SECOND = 0.4  # of a thread that a second one is counted as: machines are shared
 _NARROW = 4  # units of a cell that two registers side by side serve well even where there are only 16 of them
 _TILES = {"rnn_tanh": (8, 4, 1), "rnn_relu": (8, 4, 1), "gru": (2, 1), "lstm": (2, 1)}
 
@@ -134,33 +138,38 @@ class LaneFlow:
         self.cells, self.workers, self.steps = cells, workers, len(x) // batch
         self.shape = (batch, lanes.size)
         self.width = lanes.size if cells else lanes.hidden
+        self.pace = Pace(seconds, lanes.seconds)
 
     def chunks(self, states, places, first, spacing, steps, keep=True):
-        rows = self._rows(np.arange(first, first + places * spacing, spacing) if spacing else np.full(places, first))
+        rows = self.times(np.arange(first, first + places * spacing, spacing) if spacing else np.full(places, first))
         if len(states) > places:
             rows = np.concatenate([rows] * (len(states) // places))
         if self.batch > 1:
             rows = (rows[:, None] + np.arange(self.batch)).reshape(-1)
         done = self.lanes.advance(
             self.x, states.reshape(-1, self.lanes.size).numpy(), self.out if keep else None, rows, rows, steps,
-            stride=-self.batch if self.backwards else self.batch, column=self.column if keep else 0,
-            cells=self.cells and keep, workers=self.workers,
+            workers=self.workers, **self.strides(keep),
         )  # fmt: skip
         return torch.from_numpy(done).reshape(states.shape)
 
-    def _rows(self, times):
-        """Where the first sequence of the batch stands at these steps."""
+    def strides(self, keep: bool) -> dict[str, Any]:
+        """How `Lanes.advance` goes from row to row, and what it keeps in them."""
+        stride = -self.batch if self.backwards else self.batch
+        return {"stride": stride, "column": self.column if keep else 0, "cells": self.cells and keep}
+
+    def times(self, times):
+        """The rows where the first sequence of the batch stands at these steps."""
         return (self.steps - 1 - times if self.backwards else times) * self.batch
 
     def order(self, state, first, last):
         return self.in_order(state, first, last) if last > first else state
 
     def rows(self, times):
-        at = self._rows(np.asarray(times))[:, None] + np.arange(self.batch)
+        at = self.times(np.asarray(times))[:, None] + np.arange(self.batch)
         return torch.from_numpy(self.out[at, self.column : self.column + self.width])
 
     def put(self, times, rows):
-        at = self._rows(np.asarray(times, np.int64))[:, None] + np.arange(self.batch)
+        at = self.times(np.asarray(times, np.int64))[:, None] + np.arange(self.batch)
         self.out[at, self.column : self.column + self.width] = rows[..., : self.width].numpy()
 
     def limit(self):
@@ -176,15 +185,20 @@ class LaneFlow:
         C = C or min(together, self.steps // (2 * burn))
         if C < 2:
             return 1
-        return C if self.insist or self.cost(C, burn) < PAYS * self.steps * self.seconds else 1
+        return C if self.insist or self.cost(C, burn) < PAYS * self.steps * self.pace.order else 1
+
+    def measure(self, state: Tensor) -> bool:
+        """Take the pace of this machine for that of the tables; would chunks pay if pairs met at once?"""
+        self.pace = pace(self, state)
+        return self.count(_SOON) > 1
 
     def cost(self, chunks: int, burn: int) -> float:
         """Seconds that this many chunks are estimated to take."""
         L = len(self.lanes.lanes)
         registers = -(-chunks * self.batch // L)
-        alone = (self.steps // chunks + burn) * registers * L * self.lanes.seconds
+        alone = (self.steps // chunks + burn) * registers * L * self.pace.lane
         workers = min(self.workers, registers, 1 + int(alone / _WORTH_A_THREAD))
-        return CALL + alone / (1 + _SECOND * (workers - 1))
+        return CALL + _READ * self.x.nbytes + alone / (1 + _SECOND * (workers - 1))
 
 
 def _packed(rows: np.ndarray, gates: int, tiles: tuple[int, ...]) -> np.ndarray:

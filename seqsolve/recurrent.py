@@ -182,8 +182,9 @@ class _Fused:
         sizes, double = (self._kind, self.hidden_size, batch, steps), data.dtype == torch.float64
         layers = self.num_layers * (2 if self.bidirectional else 1)
         training = torch.is_grad_enabled() and learning(data, hx, self._flat_weights)
-        fused, reason = choose(*sizes, double=double, layers=layers, threads=torch.get_num_threads(), training=training)
-        return fused, not (fused or training) and chunks_may_win(*sizes, data.shape[-1], double=double), reason
+        threads, inputs = torch.get_num_threads(), data.shape[-1]
+        fused, reason = choose(*sizes, double=double, layers=layers, threads=threads, training=training, inputs=inputs)
+        return fused, not (fused or training) and chunks_may_win(*sizes, inputs, double=double), reason
 
     def _torch(self, input, hx, reason):
         result = self._by_torch(input, hx)

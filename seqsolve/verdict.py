@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,7 +88,15 @@ def _of_a_cell(problem: CellRecurrence, tol: float) -> Verdict:
             "sequential", f"{problem.name} has a fused loop, and about {ordered:.2g} s of it are too few for more",
             predictions=found,
         )  # fmt: skip
-    found["shooting"], burn, reason = _chunks(problem, tol, PAYS * ordered)
+    flow = _flow(problem)
+    promising = flow.measure(problem.x0.reshape(flow.shape))
+    ordered = flow.pace.order * problem.steps
+    found["sequential"] = Prediction(1.0, ordered)
+    if not promising:
+        found["shooting"] = Prediction(math.nan, flow.pace.lane * flow.batch * problem.steps, False)
+        reason = f"{problem.name} has a fused loop, about {ordered:.2g} s for all steps, and chunks would not be faster"
+        return Verdict("sequential", reason, predictions=found)
+    found["shooting"], burn, reason = _chunks(problem, flow, tol, PAYS * ordered)
     if burn is None:
         reason = f"{reason}: {problem.name} has a fused loop, about {ordered:.2g} s for all steps"
         return Verdict("sequential", reason, predictions=found)
@@ -100,7 +109,7 @@ def _of_a_step(problem: Recurrence, tol: float) -> Verdict:
     found = {"sequential": Prediction(1.0, ordered)}
     clean = _finite(problem)
     if clean:
-        found["shooting"], burn, reason = _chunks(problem, tol, _MARGIN * ordered)
+        found["shooting"], burn, reason = _chunks(problem, _flow(problem), tol, _MARGIN * ordered)
         chunks = found["shooting"].seconds
         if burn is not None and chunks <= _ENOUGH * ordered:
             reason = f"{reason}: about {chunks:.2g} s for all steps, sequential {ordered:.2g} s"
@@ -157,11 +166,14 @@ def exponent(problem: Recurrence, states: torch.Tensor, known: int) -> float:
     return growth.lyapunov if growth.lyapunov is not None else math.nan
 
 
-def _chunks(problem: Recurrence, tol: float, limit: float) -> tuple[Prediction, int | None, str]:
+def _flow(problem: Recurrence) -> Any:
+    states = torch.empty((problem.steps, *problem.x0.shape), dtype=problem.x0.dtype)
+    return flow_of(problem, states, torch.get_num_threads())
+
+
+def _chunks(problem: Recurrence, flow: Any, tol: float, limit: float) -> tuple[Prediction, int | None, str]:
     """What shooting needs, the burn-in if it is below `limit` seconds, and what the pairs did."""
     begin = time.perf_counter()
-    states = torch.empty((problem.steps, *problem.x0.shape), dtype=problem.x0.dtype)
-    flow = flow_of(problem, states, torch.get_num_threads())
     with few_threads():
         burn = burn_in(flow, problem.x0.reshape(flow.shape), tol)
     spent = time.perf_counter() - begin

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import seqsolve as sq
 from seqsolve import shooting
+from seqsolve.pace import Pace
 from seqsolve.recurrence import as_recurrence
 
 
@@ -215,7 +216,8 @@ def test_shooting_has_no_sweeps_to_count(rng):
         sq.solve(coupled(rng, 3, 0.4), tensor(rng, 3), tensor(rng, 90, 3), method="shooting", model_sweeps=2)
 
 
-def test_the_diagnosis_predicts_it_and_auto_takes_it(rng):
+def test_the_diagnosis_predicts_it_and_auto_takes_it(rng, monkeypatch):
+    monkeypatch.setattr("seqsolve.lanes.pace", lambda flow, _: Pace(flow.seconds, flow.seconds / 8))
     step, x0, u = coupled(rng, 4, 0.3), tensor(rng, 4), tensor(rng, 3000, 4)
     d = sq.diagnose(step, x0, u)
     assert d.predictions["shooting"].complete
@@ -303,6 +305,7 @@ def test_drop_ins_take_chunks_by_themselves(rng, monkeypatch):
     from seqsolve import chunked_layers, lanes, recurrent
 
     monkeypatch.setattr(chunked_layers, "_WORTH", 1e-4)
+    monkeypatch.setattr(lanes, "pace", lambda flow, _: Pace(flow.seconds, flow.seconds / 8))
     monkeypatch.setattr(lanes, "CALL", 0.0)  # so short a call would not pay for the chunks
     gru = sq.gallery.torch_init("gru", 3, 4, rng=rng).requires_grad_(False)
     fast, x = sq.parallelize(gru), tensor(rng, 20_000, 3, dtype=torch.float32)

@@ -10,6 +10,7 @@ import torch
 import seqsolve as sq
 from seqsolve import shooting
 from seqsolve import verdict as rules
+from seqsolve.pace import Pace
 from seqsolve.recurrence import as_recurrence
 from seqsolve.verdict import Prediction
 
@@ -80,8 +81,14 @@ def test_every_method_is_tried_where_time_is_no_matter(monkeypatch, rng):
     assert "too few for trials" in look(step, x0, u).reason
 
 
+def lanes_are(monkeypatch, times):
+    """This machine, as far as verdicts see it: the loop as the table has it, lanes so many times faster."""
+    monkeypatch.setattr("seqsolve.lanes.pace", lambda flow, _: Pace(flow.seconds, flow.seconds / flow.batch / times))
+
+
 @pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
 def test_a_long_cell_is_cut_where_it_forgets_and_not_where_it_remembers(kind, monkeypatch, rng):
+    lanes_are(monkeypatch, 8)
     module = sq.gallery.torch_init(kind, 3, 16, rng=rng).requires_grad_(False)
     x0, u = torch.zeros(32 if kind == "lstm" else 16), tensor(rng, 9000 if kind == "lstm" else 200_000, 3).float()
     found = look(module, x0, u)
@@ -89,11 +96,11 @@ def test_a_long_cell_is_cut_where_it_forgets_and_not_where_it_remembers(kind, mo
     assert found.predictions["shooting"].seconds < found.predictions["sequential"].seconds
     assert f"within {found.burn} steps" in found.reason
     if kind == "lstm":
-        monkeypatch.setattr(shooting, "burn_in", lambda *_: pytest.fail("the burn-in was known"))
-        solution = sq.solve(module, x0, u)
+        with monkeypatch.context() as known:
+            known.setattr(shooting, "burn_in", lambda *_: pytest.fail("the burn-in was known"))
+            solution = sq.solve(module, x0, u)
         assert (solution.method, solution.certificate.kind) == ("shooting", "seam")
         assert solution.reason.startswith("pairs of trajectories meet")
-        monkeypatch.undo()
     with torch.no_grad():
         for name, p in module.named_parameters():
             if "weight_hh" in name:
@@ -105,8 +112,20 @@ def test_a_long_cell_is_cut_where_it_forgets_and_not_where_it_remembers(kind, mo
     assert not keeper.predictions["shooting"].complete
 
 
+@pytest.mark.parametrize("kind", ["rnn", "lstm"])
+def test_nothing_is_tried_where_lanes_are_no_faster(kind, monkeypatch, rng):
+    lanes_are(monkeypatch, 1.2)
+    monkeypatch.setattr(rules, "burn_in", lambda *_: pytest.fail("there is nothing to gain"))
+    module = sq.gallery.torch_init(kind, 3, 16, rng=rng).requires_grad_(False)
+    found = look(module, torch.zeros(32 if kind == "lstm" else 16), tensor(rng, 200_000, 3).float())
+    assert found.method == "sequential"
+    assert "chunks would not be faster" in found.reason
+    assert not found.predictions["shooting"].complete
+
+
 @pytest.mark.skipif(importlib.util.find_spec("g2p_en") is None, reason="the trained GRU is not installed")
-def test_a_trained_network_that_remembers_is_not_promised_chunks():
+def test_a_trained_network_that_remembers_is_not_promised_chunks(monkeypatch):
+    lanes_are(monkeypatch, 8)
     gru = sq.gallery.g2p_gru().requires_grad_(False)
     u = sq.gallery.g2p_inputs("a network that was trained remembers what it has read for very long " * 250)
     found = look(gru, torch.zeros(256), u)
@@ -114,7 +133,8 @@ def test_a_trained_network_that_remembers_is_not_promised_chunks():
     assert "did not promise to meet" in found.reason
 
 
-def test_bad_inputs_go_in_order(rng):
+def test_bad_inputs_go_in_order(rng, monkeypatch):
+    lanes_are(monkeypatch, 8)
     cell, u = sq.gallery.torch_init("gru", 3, 16, rng=rng).requires_grad_(False), tensor(rng, 150_000, 3)
     u[-1, 0] = np.inf
     assert "NaN or inf stands among the inputs" in look(cell, torch.zeros(16), u.float()).reason
@@ -148,8 +168,9 @@ def test_the_verdict_looks_at_a_hundredth_of_the_steps(rng):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("g2p_en") is None, reason="the trained GRU is not installed")
-def test_few_steps_say_that_they_are_few():
+def test_few_steps_say_that_they_are_few(monkeypatch):
+    lanes_are(monkeypatch, 8)
     gru = sq.gallery.g2p_gru().requires_grad_(False)
-    found = look(gru, torch.zeros(256), sq.gallery.g2p_inputs("a network reads a sentence " * 60))
+    found = look(gru, torch.zeros(256), sq.gallery.g2p_inputs("a network reads a sentence " * 40))
     assert found.method == "sequential"
-    assert "1620 steps are too few to find out how soon pairs of trajectories meet" in found.reason
+    assert "1080 steps are too few to find out how soon pairs of trajectories meet" in found.reason
