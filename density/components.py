@@ -97,7 +97,9 @@ def evenly_spread(bins: Bins, k: int) -> Parts:
     return Parts(weights[taken], means[taken], np.full(len(taken), width), tied=True)
 
 
-def ascended(bins: Bins, parts: Parts, n: float, *, rounds: int, enough: float = 0.0) -> tuple[Parts, float]:
+def ascended(
+    bins: Bins, parts: Parts, n: float, *, rounds: int, enough: float = 0.0, least: float = -np.inf
+) -> tuple[Parts, float]:
     """Expectation-maximisation from `parts`: components sorted by their means, and the mean log-likelihood.
 
     Widths of their own have a scaled inverse chi-squared prior that is worth two samples, its scale their harmonic
@@ -105,6 +107,7 @@ def ascended(bins: Bins, parts: Parts, n: float, *, rounds: int, enough: float =
     its own.
 
     enough : nats of all n samples; the ascent ends where the rounds that are left would bring less.
+    least : mean log-likelihood; the ascent ends where the rounds that are left would not reach it.
 
     References
     ----------
@@ -123,5 +126,5 @@ def ascended(bins: Bins, parts: Parts, n: float, *, rounds: int, enough: float =
         return np.sqrt(np.maximum(variances, bins.finest(means)))
 
     widths_of = tied if parts.tied else free
-    found, likelihood = ascent(bins, parts[:3], rounds, enough=enough / n, widths_of=widths_of)
+    found, likelihood = ascent(bins, parts[:3], rounds, enough=enough / n, widths_of=widths_of, least=least)
     return Parts(*found, parts.tied), likelihood

@@ -59,10 +59,11 @@ class Bins:
         return mass, centre, about - (centre - means) ** 2
 
 
-def ascent(bins: Bins, parts, rounds: int, *, enough: float, widths_of: Callable):
+def ascent(bins: Bins, parts, rounds: int, *, enough: float, widths_of: Callable, least: float = -np.inf):
     """Expectation-maximisation from `parts` (weights, means, widths): the parts by their means, mean log-likelihood.
 
     enough : nats a sample; the ascent ends where all rounds that are left would bring less at the pace of the last.
+    least : a likelihood; the ascent also ends where the rounds left would not reach it at the pace of the last.
     widths_of : maximisation in the widths, a function of masses, means, variances and the widths so far.
     """
     now = plain = tuple(np.array(a) for a in parts)
@@ -74,7 +75,8 @@ def ascent(bins: Bins, parts, rounds: int, *, enough: float, widths_of: Callable
         if likelihood < reached and stride > 1:  # too far
             now, stride = plain, 1.0
             continue
-        if abs(likelihood - reached) * (rounds - i) < enough:
+        gain = (likelihood - reached) * (rounds - i)
+        if abs(gain) < enough or (0 <= gain < least - likelihood):
             break
         reached = likelihood
         share *= bins.w / total

@@ -153,7 +153,8 @@ def _free(bins: Bins, n: float) -> tuple[Parts, float]:
             break
     chosen, highest = found[best]
     for parts, _ in reversed(found[: best + 1]):
-        parts, likelihood = ascended(bins, parts, n, rounds=_ROUNDS, enough=_NEAR)
+        least = highest + _price(parts, n)
+        parts, likelihood = ascended(bins, parts, n, rounds=_ROUNDS, enough=_NEAR, least=least)
         worth = _worth(parts, likelihood, n)
         if worth < highest:
             break
@@ -167,7 +168,8 @@ def _tied(bins: Bins, n: float, chosen: Parts, highest: float) -> Parts:
     for k in range(2, _MOST + 1):
         if k > last + _PATIENCE:
             break
-        parts, likelihood = ascended(bins, evenly_spread(bins, k), n, rounds=_ROUNDS, enough=_NEAR)
+        parts = evenly_spread(bins, k)
+        parts, likelihood = ascended(bins, parts, n, rounds=_ROUNDS, enough=_NEAR, least=most + _price(parts, n))
         worth = _worth(parts, likelihood, n)
         if worth > most:
             best, most = parts, worth
@@ -177,8 +179,12 @@ def _tied(bins: Bins, n: float, chosen: Parts, highest: float) -> Parts:
     return max(rivals, key=lambda found: found[1])[0]
 
 
+def _price(parts: Parts, n: float) -> float:
+    return parts.n_parameters * _PRICE / n
+
+
 def _worth(parts: Parts, likelihood: float, n: float) -> float:
-    return likelihood - parts.n_parameters * _PRICE / n
+    return likelihood - _price(parts, n)
 
 
 def _floats(values) -> tuple[float, ...]:
