@@ -121,8 +121,9 @@ def ascended(
         return np.full(len(mass), np.sqrt(common))
 
     def free(mass, means, variances, widths):
-        common = len(widths) / np.sum(widths**-2.0)
-        variances = (n * mass * variances + _PRIOR * common) / (n * mass + _PRIOR)
+        common = len(widths) / (1 / (widths * widths)).sum()
+        size = n * mass
+        variances = (size * variances + _PRIOR * common) / (size + _PRIOR)
         return np.sqrt(np.maximum(variances, bins.finest(means)))
 
     widths_of = tied if parts.tied else free

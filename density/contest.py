@@ -16,7 +16,7 @@ from .mixture_map import MixtureMap
 from .report import Candidate, FitReport, Status
 
 LADDER = (0, 1, 2, 3, 4, 6, 8, 11, 16, 22, 32, 45, 64, 90, 128, 181, 256, 362, 512)
-_RANK = 0.02  # orders and maps are ranked on likelihoods this exact, in nats of the whole data
+_RANK = 0.1  # orders and maps are ranked on likelihoods this exact, in nats of the whole data
 _STAGES = (16, 64, 128, 256, 512)  # orders that are tried on a circle of their own size
 _BEAM = 4  # maps that climb beyond the first stage, those that promise most
 _PATIENCE = 2  # orders of a higher criterion after which a map stops, unless a higher one promises more

@@ -91,6 +91,8 @@ def ascent(bins: Bins, parts, rounds: int, *, enough: float, widths_of: Callable
 
 def _further(parts, plain, stride: float, widths_of: Callable):
     """`stride` times as far from `parts` as a round went to `plain`, along logarithms of weights and widths."""
-    beyond = [plain[i] * np.clip((plain[i] / parts[i]) ** (stride - 1), _LEAST, _MOST) for i in (0, 2)]
-    weights, means = beyond[0] / beyond[0].sum(), plain[1] + (stride - 1) * (plain[1] - parts[1])
-    return weights, means, widths_of(weights, means, beyond[1] ** 2, plain[2])
+    factors = np.array([plain[0] / parts[0], plain[2] / parts[2]]) ** (stride - 1)
+    np.minimum(np.maximum(factors, _LEAST, out=factors), _MOST, out=factors)
+    weights, means = plain[0] * factors[0], plain[1] + (stride - 1) * (plain[1] - parts[1])
+    weights /= weights.sum()
+    return weights, means, widths_of(weights, means, (plain[2] * factors[1]) ** 2, plain[2])

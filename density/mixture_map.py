@@ -11,7 +11,7 @@ from .expectation import Bins
 _COARSE, _FINE = 256, 768  # bins to choose the components on, and to fit the chosen ones; gaps add 256 at most
 _FILLED = 4  # samples in each bin, where they are few
 _MOST = 16  # components
-_FIRST, _ROUNDS = 10, 50  # of expectation-maximisation after each new component, and to the end
+_FIRST, _ROUNDS = 8, 50  # of expectation-maximisation after each new component, and to the end
 _NEAR, _GAIN = 0.5, 0.1  # nats of all data that the rounds left may bring, of those compared and of the chosen one
 _PRICE = 1.5  # nats that a number must bring: AIC3
 _PATIENCE = 3  # components that may be added without being worth more
