@@ -7,8 +7,9 @@ already have the shape of all states and of one state.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ class Settings(NamedTuple):
 
     kind: str
     reverse: bool = False
-    workers: int = 1
+    workers: int | None = 1  # None, all cores, only while an operator is being traced
     limit: float = math.inf
 
 
@@ -59,29 +60,7 @@ class AffineScan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, g):  # pyright: ignore[reportIncompatibleMethodOverride]
-        A, h0, h = ctx.saved_tensors
-        kind, reverse = ctx.settings.kind, ctx.settings.reverse
-        if not len(h):
-            return torch.zeros_like(A), torch.zeros_like(h), torch.zeros_like(h0), None
-        AH = A.mH if kind in ("block", "constant") else A.conj()
-        first = -1 if reverse else 0
-        if kind == "constant":
-            shifted = AH
-        else:  # the adjoint coefficients belong to the step after, which for reverse is the row before
-            edge = torch.zeros_like(AH[:1])
-            shifted = torch.cat([edge, AH[:-1]]) if reverse else torch.cat([AH[1:], edge])
-        backwards = Settings(kind, not reverse, ctx.settings.workers)
-        adjoint = AffineScan.apply(shifted, g, torch.zeros_like(h0), backwards)
-        before = _before(h, h0, reverse)
-        grad_h0 = apply(AH if kind == "constant" else AH[first : first + 1 or None], adjoint[first][None], kind)[0]
-        if kind == "block":
-            grad_A = adjoint[..., :, None] * before.conj()[..., None, :]
-        elif kind == "constant":
-            grad_A = adjoint.flatten(0, -2).mT @ before.flatten(0, -2).conj()
-        else:
-            grad_A = adjoint * before.conj()
-            grad_A = grad_A.flatten(1).sum(1) if kind == "scalar" else grad_A
-        return grad_A, adjoint, grad_h0, None
+        return *pulled_back(AffineScan.apply, *ctx.saved_tensors, g, ctx.settings), None
 
     @staticmethod
     def jvp(ctx, da, db, dh0, _):  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -115,6 +94,33 @@ class AffineScan(torch.autograd.Function):
         return AffineScan.apply(A, b, h0, settings), 1
 
 
+def pulled_back(
+    scan: Callable[..., Any], A: Tensor, h0: Tensor, h: Tensor, g: Tensor, settings: Settings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients by A, b and h0 from that by h, one `scan` (a differentiable one) in the other direction."""
+    kind, reverse, workers, _ = settings
+    if not len(h):
+        return torch.zeros_like(A), torch.zeros_like(h), torch.zeros_like(h0)
+    AH = A.mH if kind in ("block", "constant") else A.conj()
+    first = -1 if reverse else 0
+    if kind == "constant":
+        shifted = AH
+    else:  # the adjoint coefficients belong to the step after, which for reverse is the row before
+        edge = torch.zeros_like(AH[:1])
+        shifted = torch.cat([edge, AH[:-1]]) if reverse else torch.cat([AH[1:], edge])
+    adjoint = scan(shifted, g, torch.zeros_like(h0), Settings(kind, not reverse, workers))
+    before = _before(h, h0, reverse)
+    by_h0 = apply(AH if kind == "constant" else AH[first : first + 1 or None], adjoint[first][None], kind)[0]
+    if kind == "block":
+        by_A = adjoint[..., :, None] * before.conj()[..., None, :]
+    elif kind == "constant":
+        by_A = adjoint.flatten(0, -2).mT @ before.flatten(0, -2).conj()
+    else:
+        by_A = adjoint * before.conj()
+        by_A = by_A.flatten(1).sum(1) if kind == "scalar" else by_A
+    return by_A, adjoint, by_h0
+
+
 def _batched(t: Tensor, dim: int | None, to: int, count: int) -> Tensor:
     if dim is not None:
         return t.movedim(dim, to)
@@ -133,7 +139,7 @@ def run(A: Tensor, b: Tensor, h0: Tensor, settings: Settings, into: Tensor | Non
     `into` : contiguous memory on the CPU for them, else it is fresh.
     """
     kind, reverse = settings.kind, settings.reverse
-    if b.numel() == 0:
+    if b.numel() == 0 or b.is_meta:
         return torch.empty_like(b, memory_format=torch.contiguous_format)
     if b.is_cpu:
         out = _compiled(A, b, h0, settings, into)
@@ -159,9 +165,11 @@ def _check_growth(out: Tensor, A: Tensor, b: Tensor, h0: Tensor, settings: Setti
     bad = (~(good if narrow else torch.isfinite(out)).reshape(T, -1).all(1)).nonzero()
     step = int(bad[-1] if settings.reverse else bad[0])
     dtype = "the dtype of b" if narrow else out.dtype
+    double = out.dtype in (torch.float64, torch.complex128)
+    wider = "; float32 reaches further" if narrow else "" if double else "; float64 reaches further"
     raise OverflowError(
         f"affine_scan: the state overflows {dtype} at step {step} of {T}, since A makes it grow; scale A below 1"
-        f" in modulus, split the sequence, or use {'float32' if narrow else 'float64'}"
+        f" in modulus, or split the sequence{wider}"
     )
 
 
@@ -175,7 +183,8 @@ def _compiled(A: Tensor, b: Tensor, h0: Tensor, settings: Settings, into: Tensor
     """Numba on one core, or on several where parts of the work do not touch."""
     from . import _scan_kernels as kernels
 
-    kind, reverse, workers, _ = settings
+    kind, reverse, _, _ = settings
+    workers = settings.workers or 1
     T = b.shape[0]
     # numpy's own memory has huge pages: half the page faults of torch's
     states = np.empty(tuple(b.shape), _host(h0, -1).dtype) if into is None else into.numpy()

@@ -16,6 +16,8 @@ _NUMBERS = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 def as_tensor(value, name: str) -> Tensor:
     """A tensor as it is, an array without a copy where that is possible."""
     if isinstance(value, Tensor):
+        if value.layout != torch.strided:
+            raise TypeError(f"{name} is a tensor of layout {value.layout}; pass {name}.to_dense()")
         return value
     if isinstance(value, np.ndarray | np.generic | list | tuple | float | int | complex):
         array = np.asarray(value)

@@ -105,6 +105,9 @@ def affine_scan(
     given = (A, b, h0)
     A, b = as_tensor(A, "A"), as_tensor(b, "b")
     start = None if h0 is None else as_tensor(h0, "h0")
+    if A.device != b.device or (start is not None and start.device != b.device):
+        devices = ", ".join(f"{n} on {t.device}" for n, t in (("A", A), ("b", b), ("h0", start)) if t is not None)
+        raise ValueError(f"{devices}; move them to one device")
     work = working_dtype(A, b) if start is None else working_dtype(A, b, start)
     if b.dim() == 0:
         raise ValueError("b is a single number; pass time along its first axis, shape (T, ..., n)")
@@ -128,9 +131,13 @@ def affine_scan(
         A = A[:, None] if kind == "diag" and A.dim() == 1 else A
     A, b, start = _shaped(A, b, start, structure)
     limit = torch.finfo(result).max if result in (torch.float16, torch.bfloat16) else math.inf
-    settings = Settings(kind, bool(reverse), resolve_workers(workers), limit)
+    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    settings = Settings(kind, bool(reverse), workers if tracing else resolve_workers(workers), limit)
     # torch keeps what a function saved until its collector runs, which costs fresh memory at the next call
     tracked = followed(A, b, start)
+    evaluate = AffineScan.apply if tracked else run
+    if tracing:
+        from ._traced_scan import traced_scan as evaluate
 
     def finished(h: Any) -> Tensor:
         h = h.flatten(-2) if structure == "block" else h
@@ -139,8 +146,10 @@ def affine_scan(
         return torch.view_as_real(h) if pairs else h
 
     if out is None:
-        h = finished(AffineScan.apply(A, b, start, settings) if tracked else run(A, b, start, settings)).to(result)
+        h = finished(evaluate(A, b, start, settings)).to(result)
         return h if any(isinstance(t, Tensor) for t in given) else h.numpy()
+    if tracing:
+        raise ValueError("out= is nothing that torch.compile, torch.export or torch.jit.trace can follow; leave it out")
     if tracked:
         raise ValueError("out= has no gradient; leave it out, or call under torch.no_grad() with detached tensors")
     to = destination(out, tuple(finished(b).shape), result, (A, b, start))
