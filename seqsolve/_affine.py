@@ -60,7 +60,8 @@ class AffineScan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, g):  # pyright: ignore[reportIncompatibleMethodOverride]
-        return *pulled_back(AffineScan.apply, *ctx.saved_tensors, g, ctx.settings), None
+        A, h0, h = ctx.saved_tensors
+        return *pulled_back(AffineScan.apply, A, h0, h, g, ctx.settings), None
 
     @staticmethod
     def jvp(ctx, da, db, dh0, _):  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -102,6 +102,21 @@ def transforming() -> bool:
     return functorch.maybe_current_level() is not None
 
 
+#: A function for which torch.compile ends a graph and begins another behind it.
+uncompiled: Any = torch.compiler.disable
+
+
+def tracing() -> bool:
+    """Whether torch.compile, torch.export or torch.jit.trace writes down what happens, to repeat it with other data."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def compiling() -> bool:
+    """Whether torch.compile is at work, for which a part may run on its own; torch.export wants one graph."""
+    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+    return torch.compiler.is_compiling() and not exporting()
+
+
 def dual_level() -> bool:
     """Whether tensors may be dual numbers of forward mode."""
     return forward_ad._current_level >= 0  # pyright: ignore[reportAttributeAccessIssue]

@@ -34,7 +34,8 @@ def _setup(ctx, inputs, output):
 
 
 def _backward(ctx, g):
-    return *pulled_back(traced_scan, *ctx.saved_tensors, g, ctx.settings), None, None, None, None
+    A, h0, h = ctx.saved_tensors
+    return *pulled_back(traced_scan, A, h0, h, g, ctx.settings), None, None, None, None
 
 
 _scan.register_autograd(_backward, setup_context=_setup)

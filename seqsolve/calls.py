@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from ._checks import tracing
 from .cells import Layout, Track, run_layer
 from .chunked_layers import shoot_track
 from .kept_weights import KeptWeights
@@ -50,8 +51,8 @@ class Call:
     @classmethod
     def read(cls, module, input, hx) -> Call | str:
         """The call in one shape, or the reason why torch has to take it."""
-        if torch.compiler.is_compiling():
-            return "torch.compile traces torch's own module"
+        if tracing():
+            return "torch's own module is what torch.export and torch.jit.trace can follow"
         packed = isinstance(input, PackedSequence)
         data = input.data if packed else input
         lstm = module._kind == "lstm"

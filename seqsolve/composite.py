@@ -111,7 +111,11 @@ def replaced(module: nn.Module, drop_in: Callable[[Any], Any], targets: tuple[ty
 
 
 def _subclass(part: nn.RNNBase) -> str:
-    base = next(c for c in type(part).__mro__ if c.__module__.startswith("torch."))
+    base = next(c for c in type(part).__mro__ if c in (nn.RNN, nn.GRU, nn.LSTM, nn.RNNBase))
+    if hasattr(part, "parametrizations"):
+        return (
+            f"an nn.{base.__name__} is parametrized after parallelize, not before: the drop-in takes parametrizations"
+        )
     return (
         f"{type(part).__qualname__} is a subclass of nn.{base.__name__}, whose forward may be another one; where it is"
         f" not, pass an nn.{base.__name__} with the same weights"

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.compiler import is_compiling
 
+from ._checks import tracing
 from .dispatch import choose, shortest
 from .results import Certificate, Report, Status
 
@@ -38,7 +38,7 @@ class ShortCalls:
 
     def forward(self, input, hx=None):
         """As torch's own forward."""
-        if type(input) is not Tensor or self._settings[0] != "auto" or is_compiling() or input.dim() != 3:
+        if type(input) is not Tensor or self._settings[0] != "auto" or tracing() or input.dim() != 3:
             return super().forward(input, hx)  # type: ignore[misc]
         if self.batch_first:
             batch, steps, inputs = input.shape

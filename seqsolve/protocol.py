@@ -13,6 +13,7 @@ from numba.core.caching import NullCache
 from numba.core.dispatcher import Dispatcher
 from torch import Tensor, nn
 
+from ._checks import compiling, tracing, uncompiled
 from ._jit import kernel as compiled
 from ._threads import resolve_workers, thread_map
 from .cell_derivative import CellGradient
@@ -117,7 +118,10 @@ class Cell(nn.Module):
         x0 = drive.new_zeros((*drive.shape[1:-1], n)) if state is None else state
         if tuple(x0.shape) != (*drive.shape[1:-1], n):
             raise ValueError(f"the state has shape {tuple(x0.shape)}; pass one of shape {(*drive.shape[1:-1], n)}")
-        states = _looped(self, drive, x0) if self._settings is None else _run(self, drive, x0)
+        if self._settings is None:
+            states = _looped(self, drive, x0)
+        else:  # torch.compile would write down every step
+            states = (uncompiled(_run) if compiling() else _run)(self, drive, x0)
         return states if self.output_size is None else states[..., : self.output_size], states[-1]
 
     @property
@@ -128,6 +132,10 @@ class Cell(nn.Module):
         if not isinstance(self._record, Report):
             self.__dict__["_record"] = _certified(*self._record)
         return self._record
+
+    def __dir__(self):
+        """No report before the first call: what looks at every attribute, as torch.jit.trace does, must not stumble."""
+        return [name for name in super().__dir__() if name != "report" or self._record is not None]
 
     def __getstate__(self):
         return {k: v for k, v in super().__getstate__().items() if k not in ("_record", "_measured", "_agreed")}
@@ -293,7 +301,7 @@ def _run(cell: Cell, drive: Tensor, x0: Tensor) -> Tensor:
         states = CellGradient.apply(_fused, cell, workers, drive, x0, *params)  # pyright: ignore
     else:
         states = _fused(cell, drive, x0, workers)
-    if not torch.compiler.is_compiling():
+    if not tracing():
         one = x0.detach().reshape(-1, x0.shape[-1])[:1]
         sample = drive.detach()[:_SAMPLE].reshape(min(len(drive), _SAMPLE), -1, drive.shape[-1])[:, :1]
         cell.__dict__["_record"] = (cell, name, reason, one.clone(), sample.clone(), states.detach(), workers)
@@ -302,8 +310,8 @@ def _run(cell: Cell, drive: Tensor, x0: Tensor) -> Tensor:
 
 def _obstacle(cell: Cell, drive: Tensor, x0: Tensor) -> str:
     """Why the steps have to run in torch; empty where they need not."""
-    if torch.compiler.is_compiling():
-        return "torch.compile traces the steps themselves"
+    if tracing():
+        return "torch.export and torch.jit.trace follow the steps themselves"
     if cell.linear is None and loop_of(cell) is None:
         return f"{type(cell).__name__} has neither a kernel nor a linear form"
     if getattr(torch._C, "_are_functorch_transforms_active", bool)():

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from ._checks import compiling, tracing, uncompiled
 from ._threads import resolve_workers
 from .calls import MALFORMED, Call, RemembersError
 from .dispatch import choose, chunks_may_win
@@ -70,9 +71,10 @@ def parallelize(module, *, method="auto", workers=None):
     float16 and bfloat16 are computed in float32 and returned as given. Where gradients are needed, the forward pass is
     the fused loop, which keeps the gates of all steps, and the backward pass a loop with one product a step; second
     derivatives, and states that are not finite, are left to torch, which repeats the forward pass then. Dropout draws
-    the numbers that torch would. Autocast, ``torch.compile``, functorch transforms and devices other than the CPU go to
-    torch as a whole. Weights are compared bit for
-    bit in every call with those of the last, of which a copy is kept, and packed again where anything has changed.
+    the numbers that torch would. Autocast, ``torch.export``, ``torch.jit.trace``, functorch transforms and devices
+    other than the CPU go to torch as a whole; ``torch.compile`` breaks its graph here, as it does at torch's own
+    modules, and the call runs as ever. Weights are compared bit for bit in every call with those of the last, of which
+    a copy is kept, and packed again where anything has changed.
 
     The certificate is worked out when ``.report`` is read: the outputs are finite, and rounding errors do not grow on
     the first 256 steps of the first sequence (a chaotic network has ``certificate.ok`` False: its steps are those of
@@ -141,6 +143,8 @@ class _Fused:
 
     def forward(self, input, hx=None):
         """As torch's own forward."""
+        if compiling():  # a graph of its own before and after, as around torch's own
+            return uncompiled(type(self).forward)(self, input, hx)
         method, workers = self._settings
         fused, rival, reason = self._choose(input, hx) if method == "auto" else (method != "torch", False, "asked for")
         if not (fused or rival):
@@ -177,7 +181,7 @@ class _Fused:
             steps, batch = (shape[0], 1) if len(shape) == 2 else shape[1::-1] if self.batch_first else shape[:2]
         else:
             return False, False, MALFORMED
-        if torch.compiler.is_compiling() or not steps or not batch:
+        if tracing() or not steps or not batch:
             return False, False, MALFORMED
         sizes, double = (self._kind, self.hidden_size, batch, steps), data.dtype == torch.float64
         layers = self.num_layers * (2 if self.bidirectional else 1)
@@ -188,7 +192,7 @@ class _Fused:
 
     def _torch(self, input, hx, reason):
         result = self._by_torch(input, hx)
-        if not torch.compiler.is_compiling():
+        if not tracing():
             output = result[1][0] if isinstance(result[1], tuple) else result[1]
             self.__dict__["_record"] = Record("torch", reason, 0, torch.get_num_threads(), output)
         return result
@@ -199,6 +203,10 @@ class _Fused:
     @property
     def _kind(self) -> str:
         return self.mode.lower()  # type: ignore[attr-defined]
+
+    def __dir__(self):
+        """No report before the first call: what looks at every attribute, as torch.jit.trace does, must not stumble."""
+        return [name for name in super().__dir__() if name != "report" or self._record is not None]
 
     def __getstate__(self):
         state: Any = super().__getstate__()

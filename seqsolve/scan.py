@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ._affine import AffineScan, Settings, run
-from ._checks import as_tensor, choice, destination, followed, working_dtype
+from ._checks import as_tensor, choice, destination, followed, tracing, working_dtype
 from ._threads import resolve_workers
 
 STRUCTURES = ("scalar", "diag", "complex", "block", "dense", "constant")
@@ -131,12 +131,12 @@ def affine_scan(
         A = A[:, None] if kind == "diag" and A.dim() == 1 else A
     A, b, start = _shaped(A, b, start, structure)
     limit = torch.finfo(result).max if result in (torch.float16, torch.bfloat16) else math.inf
-    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    settings = Settings(kind, bool(reverse), workers if tracing else resolve_workers(workers), limit)
+    traced = tracing()
+    settings = Settings(kind, bool(reverse), workers if traced else resolve_workers(workers), limit)
     # torch keeps what a function saved until its collector runs, which costs fresh memory at the next call
     tracked = followed(A, b, start)
     evaluate = AffineScan.apply if tracked else run
-    if tracing:
+    if traced:
         from ._traced_scan import traced_scan as evaluate
 
     def finished(h: Any) -> Tensor:
@@ -148,7 +148,7 @@ def affine_scan(
     if out is None:
         h = finished(evaluate(A, b, start, settings)).to(result)
         return h if any(isinstance(t, Tensor) for t in given) else h.numpy()
-    if tracing:
+    if traced:
         raise ValueError("out= is nothing that torch.compile, torch.export or torch.jit.trace can follow; leave it out")
     if tracked:
         raise ValueError("out= has no gradient; leave it out, or call under torch.no_grad() with detached tensors")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from ._checks import compiling, uncompiled
 from .recurrent import _Fused
 
 
@@ -23,6 +24,8 @@ class _OverTime(_Fused):
 
     def forward(self, input, hx=None):
         """All steps of the loop ``for x in input: hx = cell(x, hx)``, and where it ended."""
+        if compiling():
+            return uncompiled(type(self).forward)(self, input, hx)
         data = input.data if isinstance(input, PackedSequence) else input
         batch = self._check(input, data)
         states = () if hx is None else tuple(hx) if self._kind == "lstm" else (hx,)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._checks import as_tensor, choice, positive_integer
+from ._checks import as_tensor, choice, compiling, positive_integer, uncompiled
 from .driver import Run
 from .implicit import attach_gradient, parameters_of, torch_step
 from .linearization import as_structure
@@ -120,6 +120,12 @@ def solve(
     >>> sol.ok, sol.status.name, bool(sol.sweeps < 8)
     (True, 'CONVERGED', True)
     """
+    options = {
+        "method": method, "linearization": linearization, "matrix": matrix, "window": window, "damping": damping,
+        "guess": guess, "tol": tol, "max_sweeps": max_sweeps, "model_sweeps": model_sweeps, "on_fail": on_fail,
+    }  # fmt: skip
+    if compiling():  # a solver looks at its numbers: it runs between two graphs
+        return uncompiled(solve)(step, x0, inputs, **options)
     if method != "auto":
         choice(method, "method", METHODS)
     choice(on_fail, "on_fail", _ON_FAIL)
@@ -131,10 +137,6 @@ def solve(
         raise ValueError(f"tol={tol} must lie between 0 and 1: it is relative to the largest state")
     damping = _checked_damping(damping, method)
     if under_transform(step, x0, inputs):
-        options = {
-            "method": method, "linearization": linearization, "matrix": matrix, "window": window, "damping": damping,
-            "guess": guess, "tol": tol, "max_sweeps": max_sweeps, "model_sweeps": model_sweeps, "on_fail": on_fail,
-        }  # fmt: skip
         return solve_transformed(solve, step, x0, inputs, options)
     clock = time.perf_counter()
     problem = as_recurrence(step, x0, inputs)
