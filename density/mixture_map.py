@@ -8,7 +8,7 @@ import numpy as np
 from .components import Parts, ascended, binned, evenly_spread, single, with_one_more
 from .expectation import Bins
 
-_COARSE, _FINE = 256, 768  # bins to choose the components on, and to fit the chosen ones; gaps add 256 at most
+_COARSE, _FINE = 512, 768  # bins to choose the components on, and to fit the chosen ones; gaps add 256 at most
 _FILLED = 4  # samples in each bin, where they are few
 _MOST = 16  # components
 _FIRST, _ROUNDS = 8, 50  # of expectation-maximisation after each new component, and to the end
