@@ -51,7 +51,7 @@ def module(
 
 
 def cell(name: str, units: int, batch: int, steps: int, rounds: int) -> Race:
-    """A cell of the literature, of which the package knows the derivative, beside autograd through its steps."""
+    """A cell of the literature through `parallelize` beside autograd through its steps."""
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
         layer = getattr(sq, name)(4, units)
@@ -110,7 +110,7 @@ def main() -> None:
     for found in races(parser.parse_args().quick):
         ours, theirs = found.wall
         ratio = found.ratio(ours, theirs, "cpu")
-        print(f"{found.name:78}{ratio:>26}{found.error[ours]:>11.1e}{found.error[theirs]:>10.1e}", flush=True)
+        print(f"{found.name:78}{format(ratio):>26}{found.error[ours]:>11.1e}{found.error[theirs]:>10.1e}", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ being its own to overwrite. The loop around each is written out, so that numba c
 
 # pyright: reportCallIssue=false, reportArgumentType=false
 
+import numpy as np
+
 from ._vectors import fill, fma, kernel, load, squash, store, tanh
 
 _WIDE, _ONE = (0,) * 8, (0,)
@@ -142,6 +144,63 @@ def cfc_step(x, a, params, new):
     apply_tanh(a, H, 3 * H)
     for i in range(H):
         new[i] = a[2 * H + i] + a[i] * (a[H + i] - a[2 * H + i])
+
+
+@kernel
+def _activate(a, size, code):
+    """An activation of `published_cells.ACTIVATIONS` in place: lecun_tanh, tanh, relu, silu by their numbers."""
+    if code == 0:
+        for i in range(size):
+            a[i] *= 0.666
+    if code <= 1:
+        apply_tanh(a, 0, size)
+    if code == 0:
+        for i in range(size):
+            a[i] *= 1.7159
+    if code == 2:
+        for i in range(size):
+            a[i] = 0 if a[i] < 0 else a[i]  # NaN stays NaN
+    if code == 3:
+        gate = a[:size].copy()
+        apply_sigmoid(gate, 0, size)
+        for i in range(size):
+            a[i] *= gate[i]
+
+
+@kernel
+def cfc_backbone(start, drive, params, states, low, high):
+    """All steps of a CfC whose f, g, h share the layers before them; sizes = widths of the layers, 3 H, activation.
+
+    `theta` has weights (inputs, outputs) and biases of all layers but the first, one after another. Floor a step: as
+    many multiply-adds as there are weights.
+    """
+    U, theta, sizes = params
+    H, last, code = start.shape[1], len(sizes) - 2, int(sizes[-1])
+    z, y = np.empty(int(sizes.max()), theta.dtype), np.empty(int(sizes.max()), theta.dtype)
+    flat = U.reshape(-1)
+    for b in range(low, high):
+        x = start[b]
+        for t in range(len(drive)):
+            a, n, at = drive[t, b], int(sizes[0]), 0
+            add_product(x, flat, a, 0, n)
+            _activate(a, n, code)
+            z[:n] = a[:n]
+            for k in range(1, last + 1):
+                m = int(sizes[k])
+                y[:m] = theta[at + n * m : at + n * m + m]
+                add_product(z[:n], theta[at : at + n * m], y, 0, m)
+                if k < last:
+                    _activate(y, m, code)
+                z[:m] = y[:m]
+                at, n = at + n * m + m, m
+            tau = a[int(sizes[0])]
+            for i in range(H):
+                z[i] = -tau * z[i]
+            apply_sigmoid(z, 0, H)
+            apply_tanh(z, H, 3 * H)
+            x = states[t, b]
+            for i in range(H):
+                x[i] = z[2 * H + i] + z[i] * (z[H + i] - z[2 * H + i])
 
 
 @kernel

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -236,17 +238,28 @@ class IndRNN(_Projected):
         return params[0] * ((new > 0).to(new.dtype) if self.nonlinearity == "relu" else 1 - new * new)
 
 
+ACTIVATIONS = {
+    "lecun_tanh": lambda x: 1.7159 * torch.tanh(0.666 * x),
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "silu": nn.functional.silu,
+}
+
+
 class CfC(_Projected):
     r"""A closed-form continuous-time cell: two proposals, between which a gate moves with the time that has passed.
 
     .. math:: x_t = s \odot g + (1 - s) \odot h,\quad s = \sigma(-f \tau_t),\quad
               f = W_f u_t + U_f x_{t-1} + b_f,\ g, h = \tanh(W_{g,h} u_t + U_{g,h} x_{t-1} + b_{g,h})
 
-    One layer each for f, g, h, without the shared backbone of the paper's experiments.
+    With a `backbone` f, g, h are one layer each of z, the output of layers that they share, as in the paper's
+    experiments: :math:`z = a(W_K\,a(\dots a(W_1 u_t + U_1 x_{t-1} + b_1)) + b_K)`.
 
     Parameters
     ----------
     input_size, hidden_size, bias, dtype, device : as for torch's modules.
+    backbone : the widths of the shared layers; empty is none. An integer is one layer.
+    activation : a of the shared layers: "lecun_tanh", 1.7159 tanh(0.666 x), "tanh", "relu" or "silu".
     timed : the last column of the inputs is the time tau_t since the step before, beside `input_size` columns of input;
         else every tau_t is 1.
 
@@ -261,17 +274,42 @@ class CfC(_Projected):
     >>> fast = sq.parallelize(sq.CfC(3, 8, timed=True))
     >>> fast(torch.rand(50, 4))[0].shape
     torch.Size([50, 8])
+    >>> sq.CfC(3, 8, backbone=(32, 16))(torch.rand(50, 3))[0].shape
+    torch.Size([50, 8])
     """
 
-    loop = kernels.cfc
-
     def __init__(
-        self, input_size: int, hidden_size: int, *, timed: bool = False, bias: bool = True, dtype=None, device=None
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        timed: bool = False,
+        backbone: int | Sequence[int] = (),
+        activation: str = "lecun_tanh",
+        bias: bool = True,
+        dtype=None,
+        device=None,
     ):
         super().__init__(input_size, hidden_size, 3, bias=bias, dtype=dtype, device=device)
         self.timed = bool(timed)
-        self.weight_hh = self._recurrent(3 * hidden_size, hidden_size)
+        widths = (backbone,) if isinstance(backbone, int) else tuple(backbone)
+        self.backbone = tuple(positive_integer(n, "backbone") for n in widths)
+        choice(activation, "activation", tuple(ACTIVATIONS))
+        self.activation = activation
+        sizes = [*self.backbone, 3 * hidden_size]
+        self.weight_hh = self._recurrent(sizes[0], hidden_size)
+        if self.backbone:
+            self.weight_ih = self._recurrent(sizes[0], input_size)
+            self.bias = self._recurrent(sizes[0]) if bias else None
+        self.weights = nn.ParameterList(self._recurrent(m, n) for n, m in pairwise(sizes))
+        self.biases = nn.ParameterList(self._recurrent(m) for m in sizes[1:] if bias)
         self.reset_parameters()
+
+    @staticmethod
+    def loop(start, drive, params, states, low, high):
+        """All steps in one compiled loop."""
+        run = kernels.cfc if len(params) == 1 else kernels.cfc_backbone
+        run(start, drive, params, states, low, high)
 
     def project(self, u):
         """W u + b of f, g and h, and the time."""
@@ -284,11 +322,21 @@ class CfC(_Projected):
         return torch.cat([super().project(u[..., :-1]), u[..., -1:]], -1)
 
     def step_parameters(self) -> tuple[Tensor, ...]:
-        """U_f, U_g, U_h stacked and transposed."""
-        return (self.weight_hh.T,)
+        """U_f, U_g, U_h stacked and transposed; with a backbone U_1, all later weights and biases, and the sizes."""
+        if not self.backbone:
+            return (self.weight_hh.T,)
+        biases = self.biases or [w.new_zeros(len(w)) for w in self.weights]
+        parts = [part for w, b in zip(self.weights, biases) for part in (w.T.flatten(), b)]
+        sizes = [*self.backbone, 3 * self.hidden_size, [*ACTIVATIONS].index(self.activation)]
+        return self.weight_hh.T, torch.cat(parts), self.weight_hh.new_tensor(sizes)
 
     def step(self, x, a, params):
         """Equation 4."""
-        f, g, h = (a[..., :-1] + x @ params[0]).chunk(3, -1)
+        z = a[..., :-1] + x @ params[0]
+        at, sizes = 0, [*self.backbone, 3 * self.hidden_size]
+        for n, m in pairwise(sizes):
+            weight, bias = params[1][at : at + n * m].view(n, m), params[1][at + n * m : at + n * m + m]
+            z, at = ACTIVATIONS[self.activation](z) @ weight + bias, at + n * m + m
+        f, g, h = z.chunk(3, -1)
         s = torch.sigmoid(-f * a[..., -1:])
         return torch.tanh(h) + s * (torch.tanh(g) - torch.tanh(h))

@@ -66,6 +66,7 @@ def seqsolve() -> dict[str, np.ndarray]:
             "lem": sq.LEM(3, 9),
             "indrnn": sq.IndRNN(3, 9),
             "cfc": sq.CfC(3, 9),
+            "cfc with a backbone": sq.CfC(3, 9, backbone=(12, 5)),
             "mingru": sq.MinGRU(3, 9),
         }.items():
             for p in cell.parameters():

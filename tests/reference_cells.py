@@ -39,6 +39,24 @@ def ind_rnn(h, u, p, nonlinearity):
     return np.maximum(inner, 0) if nonlinearity == "relu" else np.tanh(inner)
 
 
+ACTIVATIONS = {
+    "lecun_tanh": lambda x: 1.7159 * np.tanh(0.666 * x),
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0),
+    "silu": lambda x: x * sigmoid(x),
+}
+
+
+def cfc_backbone(x, u, p, tau, activation):
+    """Hasani et al. (2022), equation 4, f, g, h one layer each of what shared layers make of input and state."""
+    z = p["weight_ih"] @ u + p["weight_hh"] @ x + p.get("bias", 0.0)
+    for k in range(sum(name.startswith("weights.") for name in p)):
+        z = p[f"weights.{k}"] @ ACTIVATIONS[activation](z) + p.get(f"biases.{k}", 0.0)
+    f, g, h = np.split(z, 3)
+    s = sigmoid(-f * tau)
+    return s * np.tanh(g) + (1 - s) * np.tanh(h)
+
+
 def cfc(x, u, p, tau):
     """Hasani et al. (2022), equation 4, one layer for each of f, g, h."""
     f, g, h = np.split(p["weight_ih"] @ u + p["weight_hh"] @ x + p["bias"], 3)

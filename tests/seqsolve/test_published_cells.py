@@ -18,6 +18,14 @@ CELLS = {
     "relu": (lambda H: sq.IndRNN(3, H), lambda x, u, p: reference.ind_rnn(x, u, p, "relu")),
     "tanh": (lambda H: sq.IndRNN(3, H, nonlinearity="tanh"), lambda x, u, p: reference.ind_rnn(x, u, p, "tanh")),
     "cfc": (lambda H: sq.CfC(3, H), lambda x, u, p: reference.cfc(x, u, p, 1.0)),
+    "deep": (
+        lambda H: sq.CfC(3, H, backbone=(11, 6)),
+        lambda x, u, p: reference.cfc_backbone(x, u, p, 1.0, "lecun_tanh"),
+    ),
+    "deep timed": (
+        lambda H: sq.CfC(2, H, timed=True, backbone=7, activation="silu"),
+        lambda x, u, p: reference.cfc_backbone(x, u[:-1], p, u[-1], "silu"),
+    ),
     "timed": (lambda H: sq.CfC(2, H, timed=True), lambda x, u, p: reference.cfc(x, u[:-1], p, u[-1])),
 }
 
@@ -108,6 +116,20 @@ def test_nan_appears_at_its_step_and_in_its_sequence(name, rng):
     assert torch.isnan(y[7:, 1]).all()
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("activation", ["lecun_tanh", "tanh", "relu", "silu"])
+def test_every_backbone_beside_the_formula(activation, bias, rng):
+    cell = sq.CfC(2, 5, backbone=[9, 4, 7], activation=activation, bias=bias, dtype=torch.float64)
+    u, p = draw(rng, 20, 2) - 1, {k: v.numpy() for k, v in cell.state_dict().items()}
+    x, rows = np.zeros(5), []
+    for one in u.numpy():
+        x = reference.cfc_backbone(x, one, p, 1.0, activation)
+        rows.append(x)
+    with torch.no_grad():
+        for run in (cell, sq.parallelize(cell, method="sequential")):
+            assert np.abs(run(u)[0].numpy() - np.array(rows)).max() < 1e-14
+
+
 def test_min_lstm_with_gates_that_are_closed():
     cell = sq.MinLSTM(1, 2)
     with torch.no_grad():
@@ -138,6 +160,8 @@ def test_a_recurrence_that_overflows_says_so():
         (lambda: sq.LEM(2, 2, dt=0.0), ValueError, "dt=0.0 must be a finite number above 0"),
         (lambda: sq.IndRNN(2, 2, nonlinearity="gelu"), ValueError, "nonlinearity='gelu' is unknown"),
         (lambda: sq.MinGRU(2, 2)(torch.zeros(4, 3)), ValueError, "3 numbers a step; MinGRU takes 2"),
+        (lambda: sq.CfC(2, 2, backbone=(4, 0)), ValueError, "backbone=0 must be at least 1"),
+        (lambda: sq.CfC(2, 2, backbone=4, activation="gelu"), ValueError, "activation='gelu' is unknown"),
         (lambda: sq.CfC(2, 2, timed=True)(torch.zeros(4, 2)), ValueError, "takes 2 and the time"),
     ],
 )
