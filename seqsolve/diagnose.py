@@ -80,9 +80,10 @@ def diagnose(step: Any, x0: Any, inputs: Any) -> Diagnosis:
     Every figure is bounded by the predicted time of the steps in order. Pairs of trajectories are followed for a
     hundredth of it (up to a twentieth as long as that is fewer than 96 steps). Where they do not settle the choice,
     methods are tried for another hundredth, or for 0.03 s and at most a tenth of it where a hundredth is less. Beside
-    that `diagnose` itself looks at one step in 400, from 128 to 512 of them: twice in order, and once linearised. So
-    the verdict was measured at 0.5 to 2 % of a sequence of one second, at 1 to 15 % of one of a tenth of that, and
-    `diagnose` as a whole at 1 to 7 % of the former; a fused loop is over sooner than its Jacobians are looked at.
+    that `diagnose` itself looks at one step in 400, from 128 to 512 of them: twice in order, and once linearised. Below
+    some tenths of a second of steps in order all that is more than a hundredth: the table of the manual, which
+    ``python -m benchmarks.diagnosis_share`` prints, says how much. A fused loop is over sooner than its Jacobians are
+    looked at.
 
     References
     ----------
