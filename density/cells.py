@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._checks import as_samples, as_weights, non_finite_message
+from ._checks import as_weights, kept_samples, non_finite_message
 from .atoms import NO_ATOMS, Atoms
 from .histogram import CELLS, HistogramSketch, natural_unit
 from .sources import is_source
@@ -76,8 +76,8 @@ class Cells:
         return lo, hi
 
 
-def cells(x, weights, workers) -> Cells:
-    """Distinct values and masses of the data, with rounding and atoms detected."""
+def cells(x, weights, workers, *, omit: bool = False) -> Cells:
+    """Distinct values and masses of the data, with rounding and atoms detected; `omit` leaves NaN and inf out."""
     values, dtype = np.empty(0), None
     if isinstance(x, HistogramSketch):
         if weights is not None:
@@ -86,18 +86,19 @@ def cells(x, weights, workers) -> Cells:
     elif is_source(x):
         if weights is not None:
             raise TypeError("weights go with an array in memory, which x is not; leave them out")
-        dtype, sketch = getattr(x, "dtype", None), HistogramSketch().update(x, workers=workers)
+        dtype, sketch = getattr(x, "dtype", None), _streamed(x, workers, omit)
     else:
         dtype = getattr(x, "dtype", None)
-        values = as_samples(x)
+        values, weights = kept_samples(x, weights, omit)
         if not len(values):
-            raise ValueError(f"x is empty; a density needs at least {MINIMUM} samples")
+            what = "x is empty" if not np.size(x) else "x holds no finite value"
+            raise ValueError(f"{what}; a density needs at least {MINIMUM} samples")
         if weights is not None:
             weights = as_weights(weights, len(values))
             if not np.isfinite(values).all():
                 raise ValueError(non_finite_message(values))
-            values, weights = values[weights > 0], weights[weights > 0]
             weights = weights / weights.max()  # squares of tiny weights would vanish
+            values, weights = values[weights > 0], weights[weights > 0]
         sketch = _sketch(values, workers)
     n = sketch.n
     if n < MINIMUM:
@@ -161,6 +162,10 @@ def _spans_of_ends(centres, low, high):
     inner = np.ones(len(centres), bool)
     inner[:ENDS] = inner[-ENDS:] = False
     return np.where(inner, centres, np.minimum(low, centres)), np.where(inner, centres, np.maximum(high, centres))
+
+
+def _streamed(x, workers, omit: bool) -> HistogramSketch:
+    return HistogramSketch().update(x, workers=workers, nan_policy="omit" if omit else "raise")
 
 
 def _floats(values) -> tuple[float, ...]:
@@ -260,5 +265,12 @@ def _widths(centres, counts, grid: float | None, dtype):
         return np.full(len(centres), grid)
     if len(centres) <= 0.5 * counts.sum():
         gaps = np.diff(centres)
-        return np.minimum(np.append(gaps, gaps[-1]), np.insert(gaps, 0, gaps[0]))
+        resolved = np.spacing(np.abs(centres))
+        if np.median(gaps / resolved[1:]) < 4:
+            raise ValueError(
+                f"most values repeat, and they lie {np.median(gaps):.3g} apart, which is all that doubles resolve at "
+                f"{centres[0]:.3g}: their digits were lost; subtract the offset before storing them"
+            )
+        near = np.minimum(np.append(gaps, gaps[-1]), np.insert(gaps, 0, gaps[0]))
+        return np.maximum(near, 4 * resolved)  # so that the ends of an interval differ from its middle
     return None

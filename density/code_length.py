@@ -37,7 +37,10 @@ def bits(p: "FourierDensity", x, step):
             raise ValueError(
                 "bits(x) needs the width of a cell: pass step=, because the data were not found to be rounded"
             )
-    step = float(step)
+    try:
+        step = float(step)
+    except (TypeError, ValueError):
+        raise TypeError(f"step={step!r} is not a width; pass a finite step > 0") from None
     if not 0 < step < np.inf:
         raise ValueError(f"step={step!r} is not a width; pass a finite step > 0")
     width = np.full(x.shape, step)

@@ -39,8 +39,7 @@ def wasserstein(p: "FourierDensity", other: "FourierDensity", order: float):
     from .quantiles import quantile
 
     _check(p, other, "wasserstein")
-    order = float(order)
-    if not 1 <= order < np.inf:
+    if not isinstance(order, (int, float, np.number)) or not 1 <= order < np.inf:
         raise ValueError(f"order={order!r} of the distance is not known; pass order=1, 2 or another number >= 1")
     if order >= min(p.map.tail_index, other.map.tail_index):
         return np.float64(np.inf)

@@ -62,5 +62,6 @@ def _skewed(data: Cells) -> list[Map]:
     end = min((a * b - m * m) / (a + b - 2 * m), -1 / data.n)
     shape = 2 * float(ndtri(1 - _PART)) / float(np.log((b - end) / (a - end)))
     sign = 1.0 if right else -1.0
-    loc, scale = (lo if right else hi) + sign * (hi - lo) * end, sign * (hi - lo) * (m - end)
-    return [Map("lognormal", float(loc), float(scale), shape)]
+    with np.errstate(over="ignore"):
+        loc, scale = (lo if right else hi) + sign * (hi - lo) * end, sign * (hi - lo) * (m - end)
+    return [Map("lognormal", float(loc), float(scale), shape)] if np.isfinite([loc, scale]).all() else []

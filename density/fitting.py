@@ -6,9 +6,9 @@ from functools import partial
 
 import numpy as np
 
-from ._checks import as_order, as_roughness, as_support
+from ._checks import as_nan_policy, as_order, as_roughness, as_support
 from ._threads import blas_threads
-from .cells import Cells, cells
+from .cells import MINIMUM, Cells, cells
 from .choice import best_order
 from .contest import Contest
 from .entrants import entrants
@@ -31,6 +31,7 @@ def fit(
     basis: str = "cosine",
     roughness: float | str = 0,
     workers: int | None = None,
+    nan_policy: str = "raise",
 ) -> FourierDensity:
     """Maximum-likelihood Fourier density of one-dimensional samples, with a certificate that it is the maximum.
 
@@ -55,6 +56,8 @@ def fit(
         best of five-fold cross-validation up to 3000 samples, with twice the order where a penalty helps. An automatic
         order is chosen without it.
     workers : threads that count samples; None for all cores. The result does not depend on it.
+    nan_policy : "raise", or "omit" to leave NaN and infinities out, with their weights. Masked entries of a masked
+        array are always left out.
 
     Returns
     -------
@@ -96,7 +99,14 @@ def fit(
         kind = "affine"
     if kind == "own" and support is not None:
         raise ValueError("a map of your own has its support in inverse(0) and inverse(1); leave support out")
-    data = cells(x, weights, workers)
+    data = cells(x, weights, workers, omit=as_nan_policy(nan_policy))
+    if weights is not None and data.total < MINIMUM:
+        warnings.warn(
+            f"the weights leave an effective number of {data.total:.3g} samples, (sum w)^2 / sum w^2; "
+            f"a density needs {MINIMUM}",
+            FitWarning,
+            stacklevel=2,
+        )
     lo, hi = (f([end, *data.atoms.values]) for f, end in zip((min, max), data.ends))
     if support is not None and (lo < support[0] or hi > support[1]):
         raise ValueError(

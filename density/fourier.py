@@ -186,9 +186,10 @@ class FourierDensity:
     def characteristic_function(self, t):
         """``E exp(i t x)``, complex, of the shape of t; the tail included, without which it would have no limit 1 at 0.
 
-        In closed form on the affine map, else by quadrature to about 1e-9.
+        In closed form on the affine map. Else by Legendre series on panels, whose waves are spherical Bessel functions:
+        the error, about 1e-10, is the same for every t, and so is the time.
         """
-        from .functionals import characteristic_function
+        from .characteristic import characteristic_function
 
         return characteristic_function(self, t)
 
@@ -348,13 +349,17 @@ class FourierDensity:
         """Mean of g(x) under the continuous part, the tail included; g may jump at `breaks`."""
         from .quadrature import integrate, panels
 
-        last = 1 - 2.0**-53
+        def at(m, u):  # what lies beyond the doubles has no mass to speak of
+            with np.errstate(over="ignore"):
+                return np.clip(m.inverse(np.minimum(u, 1 - 2.0**-53)), -largest, largest)
+
+        largest = np.finfo(np.float64).max / 4
         u = panels(16 + 2 * self.order, self.map.forward(np.asarray(breaks, dtype=np.float64)))
-        value = integrate(lambda u: g(self.map.inverse(np.minimum(u, last))) * self._p(u), u)[0]
+        value = integrate(lambda u: g(at(self.map, u)) * self._p(u), u)[0]
         if self.tail.mass:
             cauchy = Map("cauchy", self.tail.loc, self.tail.scale)
             w = panels(16, cauchy.forward(np.asarray(breaks, dtype=np.float64)))
-            value += self.tail.mass * (integrate(lambda w: g(cauchy.inverse(w)), w)[0] - value)
+            value += self.tail.mass * (integrate(lambda w: g(at(cauchy, w)), w)[0] - value)
         return value
 
     @cached_property

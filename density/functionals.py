@@ -4,15 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .maps import Map
-
 if TYPE_CHECKING:
     from .fourier import FourierDensity
 
 
 def moment(p: "FourierDensity", k: int, central: bool):
     """``E x^k`` of the fitted part, or ``E (x - mean)^k``; see `FourierDensity.moment`."""
-    if isinstance(k, bool) or k != int(k) or k < 0:
+    if isinstance(k, bool) or not isinstance(k, (int, float, np.number)) or not 0 <= k < np.inf or k != int(k):
         raise ValueError(f"moment({k!r}) is not defined; pass an integer >= 0")
     k = int(k)
     if k == 0:
@@ -35,45 +33,9 @@ def moment(p: "FourierDensity", k: int, central: bool):
         return np.float64(scale) ** k * expect(lambda z: (shift + z) ** k)
 
 
-def characteristic_function(p: "FourierDensity", t):
-    """``E exp(i t x)``, the safety tail included; see the method of FourierDensity."""
-    t = np.asarray(t, dtype=np.float64)
-    if not np.isfinite(t).all():
-        raise ValueError("the characteristic function is evaluated at finite t")
-    flat = t.reshape(-1)
-    if isinstance(p.map, Map) and p.map.kind == "affine":
-        # p(u) = sum_n c_n e^{i n w u}, |n| <= K, so every term is an integral of one exponential
-        K, a = p.order, p.coefficients
-        c = np.correlate(a, a, mode="full")
-        y = flat[:, None] * p.map.scale + p._period * np.arange(-K, K + 1)
-        waves = (np.exp(0.5j * y) * np.sinc(y / (2 * np.pi))) @ c
-        fitted = np.exp(1j * flat * p.map.loc) * waves
-    else:
-        fitted = np.array([_wave(p, s) for s in flat], dtype=complex)
-    tail = p.tail
-    wave = np.exp(1j * flat * tail.loc - tail.scale * np.abs(flat)) if tail.mass else 0.0
-    both = (1 - p.atoms.mass) * ((1 - tail.mass) * fitted + tail.mass * wave)
-    if len(p.atoms):
-        both = both + np.exp(1j * flat[:, None] * np.array(p.atoms.values)) @ np.array(p.atoms.masses)
-    return both.reshape(t.shape)[()]
-
-
-def _wave(p: "FourierDensity", t: float) -> complex:
-    """``int_0^1 p(u) exp(i t x(u)) du``, the oscillation resolved where 1 - 1e-6 of the mass lies."""
-    from .quadrature import integrate
-
-    lo, hi = p.map.inverse(np.array([1e-6, 1 - 1e-6]))
-    panels = 16 + 2 * p.order + int(min(abs(t) * (hi - lo), 1e5))
-    real, imag = (
-        integrate(lambda u, f=f: f(t * p.map.inverse(u)) * p._p(u), panels, tolerance=1e-11, rounds=30)[0]
-        for f in (np.cos, np.sin)
-    )
-    return complex(real, imag)
-
-
 def modes(p: "FourierDensity", least: float):
     """Local maxima from left to right; see `FourierDensity.modes`."""
-    if not 0 <= least <= 1:
+    if not isinstance(least, (int, float, np.number)) or not 0 <= least <= 1:
         raise ValueError(f"least={least!r} is not a share of the highest density; pass 0 <= least <= 1")
     u = np.linspace(0, 1, max(4096, 64 * p.order) + 1)
     x = p.map.inverse(u)

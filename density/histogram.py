@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import as_samples, non_finite_message
+from ._checks import as_array, as_nan_policy, kept_samples, non_finite_message
 from ._threads import resolve_workers, thread_map
 from .progress import reporting
 from .sources import blocks, is_dask, is_source, sketch_of_dask
@@ -66,7 +66,15 @@ class HistogramSketch:
 
     # --- adding data ---
 
-    def update(self, x, weights=None, *, workers: int | None = None, progress: Any = False) -> "HistogramSketch":
+    def update(
+        self,
+        x,
+        weights=None,
+        *,
+        workers: int | None = None,
+        progress: Any = False,
+        nan_policy: str = "raise",
+    ) -> "HistogramSketch":
         """Add samples; `weights`, if given, are integer multiplicities >= 0. Returns self, so that calls chain.
 
         x is an array, or what is larger than memory: a memory map, a zarr array or an h5py dataset, read by blocks of
@@ -77,16 +85,19 @@ class HistogramSketch:
         `progress` is True for a bar on stderr, or a callable that is told (samples done, all samples; None if unknown);
         of a dask array it counts the blocks that are done, on whichever scheduler.
 
-        Raises ValueError when x holds NaN or an infinity. An array or a dask array is then not counted at all; of what
-        is read by blocks those before the bad one are counted, as they are after Ctrl-C.
+        Raises ValueError when x holds NaN or an infinity, unless ``nan_policy="omit"`` leaves them out; masked entries
+        of a masked array always are. An array or a dask array is then not counted at all; of what is read by blocks
+        those before the bad one are counted, as they are after Ctrl-C.
         """
+        omit = as_nan_policy(nan_policy)
         if is_dask(x) and weights is None:
-            return self.merge(sketch_of_dask(x, partial(HistogramSketch, cells=self.cells, unit=self.unit), progress))
+            empty = partial(HistogramSketch, cells=self.cells, unit=self.unit)
+            return self.merge(sketch_of_dask(x, empty, progress, nan_policy))
         if is_source(x) or (progress is not False and progress is not None):
             if weights is not None:
                 raise TypeError("weights go with an array in memory, without progress; call update(x, w) by blocks")
-            return self._update_blocks(x if is_source(x) else np.asarray(x), workers, progress)
-        x, workers = as_samples(x), resolve_workers(workers)
+            return self._update_blocks(x if is_source(x) else as_array(x), workers, progress, nan_policy)
+        (x, weights), workers = kept_samples(x, weights, omit), resolve_workers(workers)
         if weights is not None:
             return self._update_weighted(x, weights)
         if len(x) < _SMALL:
@@ -104,13 +115,13 @@ class HistogramSketch:
         self._absorb(shift, ids, counts)
         return self
 
-    def _update_blocks(self, x, workers: int | None, progress) -> "HistogramSketch":
+    def _update_blocks(self, x, workers: int | None, progress, nan_policy: str) -> "HistogramSketch":
         parts, total = blocks(x)
         done = 0
         with reporting(progress, total, "sample") as advance:
             for number, part in enumerate(parts):
                 try:
-                    self.update(np.asarray(part), workers=workers)
+                    self.update(part, workers=workers, nan_policy=nan_policy)
                 except (ValueError, TypeError) as error:
                     counted = f"block {number} of the samples was not counted, the {done} samples before it were"
                     raise type(error)(f"{counted}: {error}") from None
@@ -118,12 +129,9 @@ class HistogramSketch:
                 advance(np.size(part))
         return self
 
-    def _update_weighted(self, x, weights) -> "HistogramSketch":
-        w = np.asarray(weights).reshape(-1)
+    def _update_weighted(self, x, w) -> "HistogramSketch":
         if w.dtype.kind not in "bui":
             raise TypeError(f"a sketch counts: weights must be integers, not {w.dtype}; pass real ones to fit")
-        if len(w) != len(x):
-            raise ValueError(f"weights has {len(w)} values for {len(x)} samples; pass one a sample")
         if (w < 0).any():
             raise ValueError("weights must be >= 0")
         if not np.isfinite(x).all():

@@ -149,7 +149,7 @@ def _cauchy_inverse(u):
 
 
 def _inside(z, value):
-    return np.where((z >= 0) & (z <= 1), value, -np.inf)
+    return np.where((z < 0) | (z > 1), -np.inf, value + 0 * np.clip(z, 0, 1))  # NaN stays NaN
 
 
 _FORWARD = {
@@ -282,8 +282,8 @@ def _half_line(kind: str, support, quartiles, extent) -> list[Map]:
     octaves = np.log(far / near) if near > 1e-12 * width and far > near else 2 * np.log(3)
     logistic, normal = (_SPREAD[name] / octaves for name in ("logistic", "normal"))
     every = [
-        Map("exponential", end, sign * middle / np.log(2)),
-        Map("exponential", end, sign * 2 * middle / np.log(2)),
+        Map("exponential", end, sign * middle / float(np.log(2))),
+        Map("exponential", end, sign * 2 * middle / float(np.log(2))),
         Map("loglogistic", end, sign * middle),
         Map("loglogistic", end, sign * middle, float(logistic)),
         Map("lognormal", end, sign * middle, float(normal / 1.25)),

@@ -1,7 +1,10 @@
 """What a fit tried, what it chose, and how sure it is."""
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
 
 
 class FitWarning(UserWarning):
@@ -15,8 +18,23 @@ class Status(enum.Enum):
     UNCERTIFIED = "The certified gap is above 1e-6 nats: a better model of this order may exist."
 
 
-@dataclass(frozen=True)
-class Candidate:
+class _Numbers:
+    """Numbers of Python in place of numpy's, whose printed form hides them."""
+
+    def __post_init__(self):
+        for f in fields(self):  # pyright: ignore[reportArgumentType]  (the children are dataclasses)
+            value: Any = getattr(self, f.name)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, f.name, value.item())
+
+    def __repr__(self) -> str:
+        named = ((f.name, getattr(self, f.name)) for f in fields(self))  # pyright: ignore[reportArgumentType]
+        inside = ", ".join(f"{name}={v:.7g}" if isinstance(v, float) else f"{name}={v!r}" for name, v in named)
+        return f"{type(self).__name__}({inside})"
+
+
+@dataclass(frozen=True, repr=False)
+class Candidate(_Numbers):
     """One map that was tried, with its best order; best where `worth` is high: mean log-likelihood less 3/2 of every
     number fitted over n (AIC3), nats a sample."""
 
@@ -26,8 +44,8 @@ class Candidate:
     worth: float
 
 
-@dataclass(frozen=True)
-class OrderStep:
+@dataclass(frozen=True, repr=False)
+class OrderStep(_Numbers):
     """One order that was tried on the chosen map; `aic` and `score`, the criterion asked for, are best where low."""
 
     order: int
@@ -36,8 +54,8 @@ class OrderStep:
     score: float
 
 
-@dataclass(frozen=True)
-class FitReport:
+@dataclass(frozen=True, repr=False)
+class FitReport(_Numbers):
     """Everything that a fit tried and measured.
 
     Attributes

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ._checks import as_array
 from .progress import reporting
 
 _BLOCK = 1 << 22  # samples that are read at once where the chunks of the file are smaller
@@ -50,7 +51,7 @@ def blocks(x) -> tuple[Iterator[Any], int | None]:
     steps = _steps(shape, [int(np.max(c)) for c in chunks])
     starts = product(*(range(0, extent, step) for extent, step in zip(shape, steps)))
     cuts = (tuple(slice(a, a + step) for a, step in zip(at, steps)) for at in starts)
-    return (np.asarray(x[cut]) for cut in cuts), total
+    return (as_array(x[cut]) for cut in cuts), total
 
 
 def _steps(shape, chunks) -> list[int]:
@@ -64,7 +65,7 @@ def _steps(shape, chunks) -> list[int]:
     return steps
 
 
-def sketch_of_dask(x, empty, progress: Any = False):
+def sketch_of_dask(x, empty, progress: Any = False, nan_policy: str = "raise"):
     """Sum of the sketches of the blocks of a dask array, one task a block, added in a tree; shapes may be unknown.
 
     `empty` makes an empty sketch; it is sent to the workers. Counts are integers, so the order of the tree is of no
@@ -72,7 +73,7 @@ def sketch_of_dask(x, empty, progress: Any = False):
     """
     import dask
 
-    count, add = dask.delayed(_Count(empty), pure=False), dask.delayed(_Sum(empty), pure=False)
+    count, add = dask.delayed(_Count(empty, nan_policy), pure=False), dask.delayed(_Sum(empty), pure=False)
     parts = [count(block) for block in x.to_delayed().ravel()]
     total = int(x.size) if np.isfinite(x.size) else None
     with reporting(progress, total, "sample") as advance:
@@ -123,11 +124,11 @@ def _watched(keys: set, advance):
 class _Count:
     """Task: the sketch of one block, in the thread that the scheduler gave it."""
 
-    def __init__(self, empty):
-        self.empty = empty
+    def __init__(self, empty, nan_policy: str = "raise"):
+        self.empty, self.nan_policy = empty, nan_policy
 
     def __call__(self, block):
-        return self.empty().update(np.asarray(block), workers=1)
+        return self.empty().update(as_array(block), workers=1, nan_policy=self.nan_policy)
 
 
 class _Sum(_Count):

@@ -62,7 +62,10 @@ def from_bytes(data: bytes) -> FourierDensity:
     >>> ds.from_bytes(p.to_bytes()) == p
     True
     """
-    data = bytes(data)
+    try:
+        data = memoryview(data).tobytes()
+    except TypeError:
+        raise TypeError(f"from_bytes takes bytes, not {type(data).__name__}; read a file in mode 'rb'") from None
     if data[:4] != _MAGIC[: len(data[:4])] or not data:
         raise NotOurDataError(f"not a stored density: it begins with {data[:4]!r}, not {_MAGIC!r}")
     if len(data) < _HEAD.size + 4:

@@ -135,3 +135,89 @@ def test_what_samples_and_quantiles_are_asked_for(rng):
     with pytest.raises(ValueError, match="got values from 2 to 2"):
         p.ppf([np.nan, 2.0])
     assert p.moment(400) == np.inf  # beyond the range of doubles, without a warning
+
+
+def test_nan_and_infinities_are_an_error_or_left_out(rng):
+    x = rng.standard_normal(400)
+    w = rng.random(400)
+    holes = np.insert(x, [0, 100, 399], [np.nan, np.inf, -np.inf])
+    weights = np.insert(w, [0, 100, 399], 5.0)
+    with pytest.raises(ValueError, match=r"1 NaN and 2 infinite among 403 values; .* or nan_policy='omit' to leave"):
+        ds.fit(holes)
+    assert ds.fit(holes, nan_policy="omit") == ds.fit(x)
+    assert ds.fit(holes, weights, nan_policy="omit") == ds.fit(x, w)
+    assert ds.fit(iter([holes[:200], holes[200:]]), nan_policy="omit") == ds.fit(iter([x]))
+    sketch = ds.HistogramSketch()
+    assert sketch.update(holes, np.full(403, 2), nan_policy="omit").n == 800
+    assert sketch.update(holes, nan_policy="omit", progress=lambda *_: None).n == 1200
+    with pytest.raises(ValueError, match="nan_policy='propagate' is not known; pass 'raise', or 'omit'"):
+        ds.fit(x, nan_policy="propagate")
+    with pytest.raises(ValueError, match="x holds no finite value; a density needs at least 5 samples"):
+        ds.fit(np.full(9, np.nan), nan_policy="omit")
+
+
+def test_masked_entries_are_no_samples(rng):
+    x = rng.standard_normal(400)
+    mask = np.arange(500) >= 400
+    masked = np.ma.masked_array(np.append(x, np.full(100, -999.0)), mask)
+    assert ds.fit(masked) == ds.fit(x)
+    assert ds.fit(masked, np.append(np.arange(400), np.full(100, 7))) == ds.fit(x, np.arange(400))
+    assert ds.HistogramSketch().update(masked) == ds.HistogramSketch().update(x)
+    assert ds.HistogramSketch().update(iter([masked, masked])).n == 800
+    assert ds.fit(np.ma.masked_invalid(np.append(x, np.nan))) == ds.fit(x)
+    with pytest.raises(ValueError, match="weights has 400 values for 500 samples"):
+        ds.fit(masked, np.ones(400))
+
+
+def test_weights_that_cannot_be(rng):
+    x = rng.standard_normal(300)
+    for wrong in (np.full(300, 1j), ["a"] * 300, [None] * 300):
+        with pytest.raises(TypeError, match=r"weights has dtype .*; pass real numbers >= 0, one a sample"):
+            ds.fit(x, wrong)
+    with pytest.warns(ds.FitWarning, match=r"an effective number of 1 samples, \(sum w\)\^2 / sum w\^2"):
+        ds.fit(x, np.append(1e9, np.ones(299)))
+    assert ds.fit(x, np.full(300, 1e308)) == ds.fit(x, np.ones(300))
+    spread = np.append(np.ones(200), np.full(100, 1e-320))
+    p = ds.fit(x, np.append(np.full(200, 1e300), np.full(100, 1e-320)))
+    assert np.isclose(p.report.n, 200)
+    assert p.order == ds.fit(x, spread).order
+
+
+@pytest.mark.parametrize("offset", [1e9, -1e12, 1e13])
+def test_offsets_that_doubles_resolve(rng, offset):
+    x = rng.standard_normal(2000)
+    p, q = ds.fit(x + offset), ds.fit(x)
+    assert np.allclose(p.ppf([0.1, 0.5, 0.9]) - offset, q.ppf([0.1, 0.5, 0.9]), atol=1e-2)
+    assert np.isclose(p.entropy(), q.entropy(), atol=1e-3)
+
+
+def test_offsets_that_doubles_do_not_resolve_say_so(rng):
+    x = rng.standard_normal(2000)
+    with pytest.raises(
+        ValueError, match=r"they lie 0.125 apart, which is all that doubles resolve at 1e\+15: their digits"
+    ):
+        ds.fit(1e15 + x)
+    assert ds.fit(np.repeat(x, 3)).report.n == 6000
+    near = np.append(np.repeat(x, 3), np.nextafter(x[:1], 9))  # two of them as close as doubles are
+    assert np.isfinite(ds.fit(near).entropy())
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-290, 1e150, 1e299, 1e307])
+def test_every_number_at_the_ends_of_the_doubles(rng, scale):
+    x = rng.standard_normal(500)
+    p, q, plain = ds.fit(scale * x), ds.fit(scale * (x + 0.1)), ds.fit(x)
+    assert np.isclose(p.entropy() - np.log(scale), plain.entropy(), atol=1e-8)
+    assert np.isfinite(p.kl(q))
+    assert p.kl(p) < 1e-14
+    assert np.isclose(p.wasserstein(q) / scale, 0.1, rtol=1e-3)
+    assert np.allclose(p.modes() / scale, plain.modes(), atol=1e-3)
+    assert np.isclose(p.characteristic_function(1 / scale), plain.characteristic_function(1.0), atol=1e-10)
+    assert np.isfinite(p.sample(100, rng=7)).all()
+
+
+def test_supports_and_penalties_that_cannot_be(rng):
+    x = rng.standard_normal(100)
+    with pytest.raises(ValueError, match="is wider than a double holds; scale the data and the support down"):
+        ds.fit(x, support=(-1e308, 1e308))
+    with pytest.raises(ValueError, match="roughness=True is not a number"):
+        ds.fit(x, roughness=True)

@@ -144,12 +144,17 @@ def test_polynomials_are_evaluated_as_numpy_does(K, size):
     assert np.allclose(x + 1j * y, np.polyval(a[::-1], np.exp(1j * theta)), atol=1e-11)
 
 
-def test_nan_stays_nan_and_the_rest_is_finite(normal):
+@pytest.mark.parametrize(
+    "kwargs", [*VARIANTS.values(), {"order": 0, "support": (-7, 7)}, {"order": 0, "map": "arcsine"}]
+)
+def test_nan_stays_nan_and_the_rest_is_finite(kwargs):
+    p = ds.fit(np.random.default_rng(20271).standard_normal(300), **kwargs)
     x = np.array([np.nan, 0.0])
-    for method in (normal.pdf, normal.logpdf, normal.cdf, normal.sf):
+    for method in (p.pdf, p.logpdf, p.cdf, p.sf):
         out = method(x)
         assert np.isnan(out[0])
         assert np.isfinite(out[1])
+    assert np.isnan(p.pdf(np.full(60_000, np.nan), exact=False)).all()
 
 
 def test_kl_is_a_divergence(normal):
@@ -175,6 +180,17 @@ def test_frozen_and_misused(normal):
     with pytest.raises(TypeError, match="evaluated at real numbers"):
         normal.pdf(1j)
     assert (normal == 3) is False
+    with pytest.raises(TypeError, match="step='a' is not a width"):
+        normal.bits(0.0, "a")
+    with pytest.raises(ValueError, match="order='a' of the distance is not known"):
+        normal.wasserstein(normal, order="a")
+    with pytest.raises(ValueError, match="least='a' is not a share"):
+        normal.modes(least="a")
+    for wrong in ("TDEN", 12, None):
+        with pytest.raises(
+            TypeError, match=f"from_bytes takes bytes, not {type(wrong).__name__}; read a file in mode 'rb'"
+        ):
+            ds.from_bytes(wrong)
 
 
 def test_damaged_bytes_never_give_a_density(normal):

@@ -120,7 +120,7 @@ def test_what_cannot_be_merged_or_counted_says_so():
         ds.HistogramSketch(cells=3)
     with pytest.raises(TypeError, match="weights must be integers"):
         sketch.update([1.0], weights=[0.5])
-    with pytest.raises(ValueError, match="pass one a sample"):
+    with pytest.raises(ValueError, match="pass one weight a sample"):
         sketch.update([1.0], weights=[1, 2])
     with pytest.raises(ValueError, match="weights must be >= 0"):
         sketch.update([1.0], weights=[-1])
