@@ -102,7 +102,7 @@ class Map:
 
     def _quantile(self, u, flip):
         u = np.asarray(u, dtype=np.float64)
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", over="ignore"):  # quantiles beyond the doubles are infinite
             if self.kind in HALF:
                 return self.loc + self.scale * _HALF_INVERSE[self.kind](u, self.shape, flip)
             z = _INVERSE[self.kind](u)
