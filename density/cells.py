@@ -153,15 +153,17 @@ def cells(x, weights, workers, *, omit: bool = False) -> Cells:
     widths = _widths(centres, counts, grid, dtype) if sketch.exact else None
     if widths is not None and grid is not None and not np.all(widths == grid):
         grid = None
-    spans = None if spans is None else _spans_of_ends(centres, *(ends[rest] for ends in spans))
+    spans = None if spans is None else _spans_of_ends(centres, *(ends if rest.all() else ends[rest] for ends in spans))
     return Cells(centres, kept / share if share != 1 else kept, free_n, widths, grid, atoms, edges, total, spans)
 
 
 def _spans_of_ends(centres, low, high):
     """The cells at both ends as intervals, the others as points."""
-    inner = np.ones(len(centres), bool)
-    inner[:ENDS] = inner[-ENDS:] = False
-    return np.where(inner, centres, np.minimum(low, centres)), np.where(inner, centres, np.maximum(high, centres))
+    below, above = centres.copy(), centres.copy()
+    for ends in (slice(ENDS), slice(-ENDS, None)):
+        below[ends] = np.minimum(low[ends], centres[ends])
+        above[ends] = np.maximum(high[ends], centres[ends])
+    return below, above
 
 
 def _streamed(x, workers, omit: bool) -> HistogramSketch:

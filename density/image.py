@@ -41,9 +41,9 @@ class Image:
             return Circle(_nodes_of(self.low, masses, count, periodic), self.basis)
         low, high = self.low, self.high
         wide = (high - low) * max(order, 1) > _POINT
-        points = _nodes_of((low + high)[~wide] / 2, masses[~wide], count, periodic)
         if not wide.any():
-            return Circle(points, self.basis)
+            return Circle(_nodes_of((low + high) / 2, masses, count, periodic), self.basis)
+        points = _nodes_of((low + high)[~wide] / 2, masses[~wide], count, periodic)
         low, high, masses = low[wide], high[wide], masses[wide]
         pieces = int(np.clip(np.ceil(2 * count * np.max(high - low)), 1, 64))
         inside = (np.arange(pieces) + 0.5) / pieces
