@@ -59,7 +59,7 @@ def _step_microseconds(kind, units, batch, dtype, training=False):
 
 
 def _lanes():
-    """Four registers of sequences, 64 steps each, by kind, width of the numbers and units."""
+    """Eight registers of sequences, 64 to 512 steps each, by kind, width of the numbers and units."""
     print(f"{'cell':5} {'dtype':8} {'inputs':>6} {'units':>5} {'ns a step':>10} {'model':>8}")
     for kind in ("rnn", "gru", "lstm"):
         for dtype in (torch.float32, torch.float64):
@@ -67,7 +67,8 @@ def _lanes():
                 module = getattr(torch.nn, kind.upper())(inputs, units, dtype=dtype)
                 lanes = Lanes(as_recurrence(module, torch.zeros(units * (1 + (kind == "lstm")), dtype=dtype),
                                             torch.zeros(1, inputs, dtype=dtype)).weights)  # pyright: ignore # fmt: skip
-                count, steps = 4 * len(lanes.lanes), 64
+                count = 8 * len(lanes.lanes)
+                steps = min(512, max(64, 3_000_000 // (count * units * units)))
                 x = np.random.default_rng(7).standard_normal((count * steps, inputs)).astype(lanes.dtype)
                 states = np.zeros((count, lanes.size), lanes.dtype)
                 out, starts = np.empty((count * steps, units), lanes.dtype), np.arange(count) * steps
@@ -75,7 +76,7 @@ def _lanes():
                 def call(lanes=lanes, x=x, states=states, out=out, starts=starts, steps=steps):
                     lanes.advance(x, states, out, starts, starts, steps)
 
-                each = _best_seconds([call])[0] / (count * steps)
+                each = _best_seconds([call], rounds=11)[0] / (count * steps)
                 print(f"{kind:5} {str(dtype)[6:]:8} {inputs:6} {units:5} {1e9 * each:10.2f} {1e9 * lanes.seconds:8.2f}")
 
 

@@ -104,9 +104,13 @@ def step_seconds(kind: str, H: int, R: int, dtype: np.dtype) -> float:
 
 
 def lane_seconds(kind: str, H: int, inputs: int, itemsize: int) -> float:
-    """About how long one step of one sequence takes where every vector lane is one: arithmetic, and moving numbers."""
-    seconds = 5.8e-9 + inputs * 2.5e-10 + GATES[kind] * H * ((inputs + H) / 9e10 + 4e-10)
-    return seconds if itemsize == 4 else 2.2 * seconds
+    """About how long one step of one sequence takes where every vector lane is one, in two registers or more of them.
+
+    Moving the numbers, then the multiply-adds and a tanh for each gate. Off by a fifth at most from what
+    ``python -m benchmarks.dispatch_table --lanes`` measures.
+    """
+    start, state, rate, gate = (4.5e-10, 3.2e-10, 9.5e10, 2.3e-10) if itemsize == 4 else (1.4e-9, 3.5e-10, 4.5e10, 1e-9)
+    return start + inputs * 2.3e-10 + H * state + GATES[kind] * H * ((inputs + H) / rate + gate)
 
 
 class Packed:

@@ -46,7 +46,7 @@ class Lanes:
         self.kind, self.hidden, self.dtype = kind, H, dtype
         self.size = 2 * H if kind == "lstm" else H
         self.inputs, self.lanes = weights.w_ih.shape[1], (0,) * lane_count(dtype)
-        self.registers = 2 if H <= _NARROW or _register_bytes() == 64 else 1
+        self.registers = 2 if H <= NARROW or _register_bytes() == 64 else 1
         self.run = {"gru": kernels.gru, "lstm": kernels.lstm}.get(kind, kernels.rnn)
         self.seconds = lane_seconds(kind, H, self.inputs, dtype.itemsize)
         gates, halves = GATES[kind], _SIGMOID[kind]
