@@ -60,7 +60,9 @@ def spreads(tyctx, array, index, lanes, count):
 def rows(tyctx, M, m, v, at, count, sums):
     """sums[p] + sum over j < count of M[m + j P + p] times the register at v[at + j lanes]; P = len(sums)."""
     P, lanes, bits = len(sums), sums.dtype.lanes, sums.dtype.dtype.bitwidth
-    unroll = max(1, 4 // (P * max(1, lanes * bits // 512)))  # a multiply-add takes four cycles, and two start in one
+    # a multiply-add takes four cycles, and two start in one; as many sums for any number of lanes, or rounding would
+    # depend on how the sequences are shared among threads
+    unroll = 2 if P == 1 else 1
 
     def codegen(context, builder, sig, args):
         like, number = context.get_value_type(sums.dtype), context.get_value_type(M.dtype)

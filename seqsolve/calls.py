@@ -43,7 +43,7 @@ class Call:
         self.module, self.data, self.hx, self.layout, self.kept = module, data, hx, layout, kept
         self.batch_sizes, self.indices, self.shape = batch_sizes, indices, shape
         self.dtype, self.hidden = data.dtype, module.hidden_size
-        self.batch, self.steps = len(layout.lengths), len(layout.start) - 1
+        self.batch, self.steps = layout.batch, layout.steps
         self.weights = list(module._flat_weights)
         self.setup = (module.bias, module.num_layers, module.dropout, module.training, module.bidirectional)
         self.kind, self.proj, self.chunks = module._kind, module.proj_size, "never"

@@ -7,7 +7,7 @@ the loop (in pieces that stay in cache) and the rest of a step is one kernel tha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -53,30 +53,43 @@ class Weights:
         return self.w_hh.shape[1]
 
 
-@dataclass(frozen=True)
 class Layout:
-    """Where step t of sequence b lies: row start[t] + b. start has T + 1 entries; lengths are descending."""
+    """Where step t of sequence b lies: row start[t] + b. start has T + 1 entries; lengths are descending.
 
-    start: np.ndarray
-    lengths: np.ndarray
+    steps, batch : T, and how many sequences there are. Both arrays are made when they are asked for: chunks of time
+        can do without, and they would take as long as a fifth of their steps.
+    """
+
+    def __init__(self, steps: int, batch: int):
+        self.steps, self.batch = steps, batch
+
+    @cached_property
+    def start(self) -> np.ndarray:
+        return np.arange(self.steps + 1) * self.batch
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        return np.full(self.batch, self.steps)
+
+    def rows(self, first: int, last: int) -> np.ndarray:
+        """start[first:last]."""
+        return self.start[first:last] if "start" in self.__dict__ else np.arange(first, last) * self.batch
 
     @classmethod
     def padded(cls, steps: int, batch: int) -> Layout:
-        return _short_padded(steps, batch) if steps + batch <= _SHORT else _padded(steps, batch)
+        return _short_padded(steps, batch) if steps + batch <= _SHORT else cls(steps, batch)
 
     @classmethod
     def packed(cls, batch_sizes: np.ndarray) -> Layout:
         """The layout of a PackedSequence: batch_sizes[t] sequences are still running at step t."""
         sizes = np.asarray(batch_sizes, dtype=np.int64)
-        lengths = np.searchsorted(-sizes, -np.arange(sizes[0]), side="left")
-        return cls(np.concatenate([[0], np.cumsum(sizes)]), lengths)
+        made = cls(len(sizes), int(sizes[0]))
+        made.start = np.concatenate([[0], np.cumsum(sizes)])
+        made.lengths = np.searchsorted(-sizes, -np.arange(sizes[0]), side="left")
+        return made
 
 
-def _padded(steps: int, batch: int) -> Layout:
-    return Layout(np.arange(steps + 1) * batch, np.full(batch, steps))
-
-
-_short_padded = lru_cache(256)(_padded)
+_short_padded = lru_cache(256)(Layout)
 
 
 @cache

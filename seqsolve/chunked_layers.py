@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ._threads import thread_map
 from .cells import _PIECE, Layout, Track, Weights, lane_seconds
 from .dispatch import fused_seconds
 from .lanes import LaneFlow, Lanes, lane_count, pair_price, probing_limit
@@ -13,6 +14,7 @@ from .shooting import Outcome, burn_in, shoot
 
 SEAM = 8  # units of eps that a seam of a drop-in may have: its users compare with torch's own outputs
 _SHORTEST = 16  # steps of a pair: no use in fewer
+_READ = 1 << 23  # bytes that pay for one more thread
 _WORTH = 6e-3  # seconds of the fused loop from which on the burn-in is measured
 
 
@@ -31,7 +33,7 @@ def shoot_track(
     An `Outcome` that was abandoned has done nothing, too: the recurrence does not forget. `insist` tries however
     little there is to gain.
     """
-    batch, steps = len(layout.lengths), len(layout.start) - 1
+    batch, steps = layout.batch, layout.steps
     if weights.w_hr is not None or int(layout.lengths[-1]) < steps or not weights.hidden:
         return None
     seconds = fused_seconds(weights, batch)
@@ -55,7 +57,8 @@ def shoot_track(
         piece = max(1, _PIECE // (track.bias.nbytes * batch))
         cuts = [(a, min(a + piece, high)) for a in range(low, high, piece)]
         for a, b in reversed(cuts) if track.backwards else cuts:
-            track.advance(track.gates(x, layout, a, b, workers), layout, a, b, 0, batch, out)
+            part, rows = Layout.padded(b - a, batch), slice(a * batch, b * batch)
+            track.advance(track.gates(x[rows], part, 0, b - a, workers), part, 0, b - a, 0, batch, out[rows])
         return torch.from_numpy(np.concatenate(track.final(), axis=1) if lstm else track.final()[0].copy())
 
     if track.packed.sequences is None:
@@ -73,9 +76,16 @@ def shoot_track(
     burn = burn_in(flow, start, tol)
     if burn is None:
         return Outcome(length=steps, abandoned="pairs of trajectories did not promise to meet, so no chunks were made")
-    if not (np.isfinite(x.sum()) and bool(torch.isfinite(start).all())):
+    if not (_finite(x, workers) and bool(torch.isfinite(start).all())):
         return None  # what is not finite never meets anything
     found = shoot(flow, start, tol, order=False, burn=burn)
     if not found.abandoned:
         place(found.state)
     return found
+
+
+def _finite(x: np.ndarray, workers: int) -> bool:
+    """Whether the sum of x is finite; as fast as it can be read, which is what it costs."""
+    parts = min(workers, 1 + x.nbytes // _READ)
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(sum(thread_map(np.sum, np.array_split(x, parts), parts))))

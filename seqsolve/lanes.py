@@ -46,7 +46,7 @@ class Lanes:
         self.kind, self.hidden, self.dtype = kind, H, dtype
         self.size = 2 * H if kind == "lstm" else H
         self.inputs, self.lanes = weights.w_ih.shape[1], (0,) * lane_count(dtype)
-        self.registers = 2 if H <= NARROW or _register_bytes() == 64 else 1
+        self.registers = 2 if H <= _NARROW or _register_bytes() == 64 else 1
         self.run = {"gru": kernels.gru, "lstm": kernels.lstm}.get(kind, kernels.rnn)
         self.seconds = lane_seconds(kind, H, self.inputs, dtype.itemsize)
         gates, halves = GATES[kind], _SIGMOID[kind]
@@ -77,14 +77,13 @@ class Lanes:
         else:
             width = out.shape[1]
         L, H, count = len(self.lanes), self.hidden, len(states)
-        wide = L * self.registers
         reads, writes = np.asarray(reads, np.int64), np.asarray(writes, np.int64)
         span = (self.inputs, H, steps, stride, width, column, cells)
         flat, to, rectify, ends = x.reshape(-1), out.reshape(-1), self.kind == "rnn_relu", np.empty_like(states)
 
-        def go(first):
-            last = min(first + wide, count)
-            lanes = self.lanes * (1 if last - first <= L else self.registers)
+        def go(job):
+            first, lanes = job[0] * L, self.lanes * job[1]
+            last = min(first + len(lanes), count)
             full = first + len(lanes) <= count
             who = slice(first, last) if full else np.minimum(np.arange(first, first + len(lanes)), count - 1)
             both = states[who].T.flatten()
@@ -95,9 +94,20 @@ class Lanes:
             )  # fmt: skip
             ends[first:last] = both.reshape(self.size, -1).T[: last - first]
 
-        total = -(-count // L) * L * steps * self.seconds
-        thread_map(go, range(0, count, wide), min(workers, 1 + int(total / _WORTH_A_THREAD)))
+        registers = -(-count // L)
+        workers = min(workers, 1 + int(registers * L * steps * self.seconds / _WORTH_A_THREAD))
+        thread_map(go, _shares(registers, self.registers, workers), workers)
         return ends
+
+
+def _shares(registers: int, together: int, workers: int) -> list[tuple[int, int]]:
+    """(first, how many) for `together` registers at a time; the same number for every thread, as far as that goes."""
+    each = max(1, -(-registers // workers))
+    return [
+        (k, min(together, first + each - k, registers - k))
+        for first in range(0, registers, each)
+        for k in range(first, min(first + each, registers), together)
+    ]
 
 
 def probing_limit(steps: int, price: float) -> int:

@@ -31,7 +31,7 @@ class Record:
         count = min(_SAMPLE, length)
         if count < _SHORT or weights.w_hr is not None:
             return
-        rows = layout.start[length - count : length] if backwards else layout.start[:count]
+        rows = layout.rows(length - count, length) if backwards else layout.rows(0, count)
         start = h[0].copy() if c is None else np.concatenate([h[0], c[0]])
         self.samples.append((weights, start, x[rows[::-1] if backwards else rows]))
 

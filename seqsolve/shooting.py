@@ -29,7 +29,7 @@ from torch import Tensor
 from ._torch_threads import few_threads
 from .cells import lane_seconds
 from .dispatch import fused_seconds
-from .lanes import BUDGET, NARROW, PROBES, LaneFlow, Lanes, lane_count, probing_limit
+from .lanes import BUDGET, PROBES, LaneFlow, Lanes, lane_count, probing_limit
 from .recurrence import CellRecurrence, StepRecurrence
 
 _PATIENCE = 48  # steps before pairs are given up that do not approach fast enough
@@ -308,8 +308,7 @@ def loop_seconds(problem: CellRecurrence) -> float:
     if problem.kind != "lstm":
         return fused_seconds(weights, batch)
     dtype, inputs = weights.w_hh.dtype, weights.w_ih.shape[1]
-    # its steps in order are lanes, too, since c has to be kept; a narrow cell takes two registers of them at least
-    L = lane_count(dtype) * (2 if weights.hidden <= NARROW else 1)
+    L = lane_count(dtype)  # its steps in order are lanes, too, since c has to be kept
     return -(-batch // L) * L * lane_seconds("lstm", weights.hidden, inputs, dtype.itemsize)
 
 

@@ -71,3 +71,43 @@ def test_bad_numbers_stay_in_their_lane(rng):
         assert hit[5 * N + 4 : 6 * N].all()
         assert hit.sum() == N - 4
         np.testing.assert_array_equal(out[~hit], clean[~hit])
+
+
+@pytest.mark.parametrize("stride", [1, -1, 3])
+@pytest.mark.parametrize(("inputs", "hidden"), [(1, 1), (4, 3), (16, 7), (21, 17)])
+def test_bits_do_not_depend_on_threads(inputs, hidden, stride, rng, monkeypatch):
+    """Registers are taken by twos or one by one, as the threads share them: the arithmetic of a lane is the same."""
+    monkeypatch.setattr("seqsolve.lanes._WORTH_A_THREAD", 1e-12)
+    for kind in GATES:
+        _, weights = module(kind, inputs, hidden, rng, dtype=torch.float32)
+        lanes, steps = Lanes(weights), 37
+        count = 5 * lane_count(lanes.dtype) + 3
+        x = rng.standard_normal((count * steps * abs(stride), inputs)).astype(np.float32)
+        starts = np.arange(count) * steps * abs(stride) + ((steps - 1) * abs(stride) if stride < 0 else 0)
+        states, found = rng.standard_normal((count, lanes.size)).astype(np.float32), []
+        for workers in (1, 2, 3, 6):
+            out = np.zeros((len(x), hidden), np.float32)
+            ends = lanes.advance(x, states, out, starts, starts, steps, stride=stride, workers=workers)
+            found.append(np.concatenate([ends.reshape(-1), out.reshape(-1)]))
+        for other in found[1:]:
+            np.testing.assert_array_equal(other, found[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("inputs", "hidden"), [(1, 1), (4, 16), (5, 20), (16, 4), (64, 33)])
+def test_nothing_is_touched_beyond_the_rows(inputs, hidden, dtype, rng):
+    """Rows at the very ends of x and out: whole tiles of numbers must not reach past them."""
+    for kind in GATES:
+        made, weights = module(kind, inputs, hidden, rng, dtype=dtype)
+        lanes, steps, count = Lanes(weights), 19, 3
+        whole = rng.standard_normal((count * steps + 2, inputs)).astype(lanes.dtype)
+        whole[0] = whole[-1] = np.nan  # a number from outside would spoil its lane
+        out = np.full((count * steps + 2, hidden), 7.0, lanes.dtype)
+        starts = np.arange(count) * steps
+        lanes.advance(whole[1:-1], np.zeros((count, lanes.size), lanes.dtype), out[1:-1], starts, starts, steps)
+        assert (out[[0, -1]] == 7.0).all()
+        wanted = made(torch.from_numpy(whole[1:-1].reshape(count, steps, inputs)).transpose(0, 1))[0]
+        tolerance = 300 * np.finfo(lanes.dtype).eps * max(1.0, float(wanted.abs().max()))
+        np.testing.assert_allclose(
+            out[1:-1].reshape(count, steps, hidden), wanted.transpose(0, 1).numpy(), rtol=0, atol=tolerance
+        )
