@@ -14,6 +14,11 @@ register. `shape` is the lanes and one register. span = K, H, steps, stride, wid
 Some steps at a time are kept in two scratch arrays: their inputs u in order (step, k, lane), and their states, with
 the one before them, in order (step, unit, lane). Where rows run backwards (stride -1) so do both arrays: what lies
 side by side in x and out does so there, and is moved as one long row.
+
+What the floors below come to at 7.4e9 registers of multiply-adds and 3.3e8 of tanh a second, in ns a step and lane of
+float32 with K = 4 and H = 1, 8, 32, 128, and what was measured beside other work: RNN 0.2, 2.3, 16, 166 and 1.4, 6, 27,
+260; GRU 0.7, 6.9, 47, 498 and 1.9, 12, 65, 730; LSTM 1.1, 11, 69, 689 and 2.4, 16, 87, 950. Narrow cells spend the rest
+on moving numbers and on waiting for a tanh, wide ones on writing out to memory, 32 sequences at once.
 """
 
 # numba knows more of a tuple than its annotation says
@@ -126,7 +131,7 @@ def _ahead(shape, out, write, t, stride, width, n):
 
 @kernel
 def _steps(per_step, L):
-    """Steps at a time, a whole number of tiles where that is many."""
+    """Steps at a time."""
     return max(1, min(_LONGEST, _BLOCK // (per_step * L)))
 
 
@@ -143,7 +148,10 @@ def _sigmoid(a):
 
 @kernel
 def rnn(shape, rectify, x, W, U, bias, inner, state, cell, out, reads, writes, span):
-    """h = tanh or relu (W x + b + U h). Floor a step of all lanes: (K + H) H fused multiply-adds."""
+    """h = tanh or relu (W x + b + U h).
+
+    Floor a step of all lanes: (K + H) H fused multiply-adds and H tanh.
+    """
     K, H, steps, stride, width, column, _ = span
     lanes, _ = shape
     L = len(lanes)
@@ -193,7 +201,7 @@ def _gru(r, z, m, n, h):
 def gru(shape, rectify, x, W, U, bias, inner, state, cell, out, reads, writes, span):
     """r, z = sigmoid(..); n = tanh(W x + b + r (U h + b_hh)); h = n + z (h - n), torch's gate order r, z, n.
 
-    Floor a step of all lanes: 3 (K + H) H fused multiply-adds.
+    Floor a step of all lanes: 3 (K + H) H fused multiply-adds and 3 H tanh.
     """
     K, H, steps, stride, width, column, _ = span
     lanes, _ = shape
@@ -240,7 +248,7 @@ def _lstm(i, f, g, o, h, at, c, before, after):
 def lstm(shape, rectify, x, W, U, bias, inner, state, cell, out, reads, writes, span):
     """i, f, o = sigmoid(..), g = tanh(..); c = f c + i g; h = o tanh(c); gate order as torch: i, f, g, o.
 
-    Floor a step of all lanes: 4 (K + H) H fused multiply-adds.
+    Floor a step of all lanes: 4 (K + H) H fused multiply-adds and 5 H tanh.
     """
     K, H, steps, stride, width, column, cells = span
     lanes, _ = shape
