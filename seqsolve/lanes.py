@@ -22,7 +22,7 @@ _READ = 1.3e-10  # seconds a byte of the inputs, which are looked through for Na
 PAYS = 0.75  # of the time of the loop that chunks must be estimated to stay below
 _SOON = 16  # steps of the shortest burn-in that is hoped for
 _SECOND = 0.4  # of a thread that a second one is counted as: machines are shared
-_NARROW = 4  # units of a cell that two registers side by side serve well even where there are only 16 of them
+_NARROW = 4  # units of a cell that two registers side by side suit even where the machine has only 16 of them
 _TILES = {"rnn_tanh": (8, 4, 1), "rnn_relu": (8, 4, 1), "gru": (2, 1), "lstm": (2, 1)}
 
 
