@@ -171,6 +171,6 @@ def test_the_verdict_looks_at_a_hundredth_of_the_steps(rng):
 def test_few_steps_say_that_they_are_few(monkeypatch):
     lanes_are(monkeypatch, 8)
     gru = sq.gallery.g2p_gru().requires_grad_(False)
-    found = look(gru, torch.zeros(256), sq.gallery.g2p_inputs("a network reads a sentence " * 40))
+    found = look(gru, torch.zeros(256), sq.gallery.g2p_inputs("a network reads a sentence " * 30))
     assert found.method == "sequential"
-    assert "1080 steps are too few to find out how soon pairs of trajectories meet" in found.reason
+    assert "810 steps are too few to find out how soon pairs of trajectories meet" in found.reason
