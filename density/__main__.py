@@ -9,22 +9,34 @@ from pathlib import Path
 
 import numpy as np
 
+from .files import read_array, read_tensors
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 1 where the data are at fault, 2 for misuse."""
+    """Run one command; returns the exit code: 0, 2 where the call or the data are at fault, 130 where interrupted."""
     parser = _parser()
     given = parser.parse_args(arguments)
     if not given.file.is_file():
         parser.error(f"there is no file {given.file}")
-    if given.output is not None and not given.output.parent.is_dir():
+    if given.output is not None and not given.output.absolute().parent.is_dir():
         parser.error(f"there is no folder {given.output.parent}")
+    if given.output is not None and given.output.is_dir():
+        parser.error(f"{given.output} is a folder; name a file")
     try:
         report = _COMMANDS[given.command](given)
     except _MisuseError as error:
         parser.error(str(error))
-    except (ValueError, TypeError, ImportError, OSError) as error:
-        print(f"density: {error}", file=sys.stderr)
-        return 1
+    except KeyboardInterrupt:
+        print("density: interrupted", file=sys.stderr)
+        return 130
+    except MemoryError as error:
+        print(f"density {given.command}: out of memory: {error or given.file}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        raise
+    except (ValueError, TypeError, ImportError, OSError, ArithmeticError) as error:
+        print(f"density {given.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
     if given.json:
         print(json.dumps({k: _finite(v) if k == "values" else v for k, v in report.items()}, allow_nan=False))
     elif "values" in report:
@@ -84,39 +96,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _load(path: Path, key: str | None) -> np.ndarray:
-    """The array in a file; a .csv may have one line of names."""
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
-        return np.load(path, allow_pickle=False)
-    if suffix == ".npz":
-        with np.load(path, allow_pickle=False) as arrays:
-            names = list(arrays)
-            if key is None and len(names) != 1:
-                raise _MisuseError(f"{path} holds {len(names)} arrays; pass --key with one of {names}")
-            if key is not None and key not in names:
-                raise _MisuseError(f"{path} has no array {key!r}; pass --key with one of {names}")
-            return arrays[names[0] if key is None else key]
-    if suffix == ".csv":
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-        skip = int(bool(lines) and not _numeric(lines[0]))
-        table = np.loadtxt(lines[skip:], delimiter=",", ndmin=2) if len(lines) > skip else np.empty((0, 1))
-        if key is None:
-            return table
-        if not key.isdecimal() or int(key) >= table.shape[1]:
-            raise _MisuseError(f"{path} has columns 0 to {table.shape[1] - 1}; there is no column {key!r}")
-        return table[:, int(key)]
-    raise _MisuseError(f"{path} is none of .npy, .npz, .csv")
-
-
-def _numeric(line: str) -> bool:
-    try:
-        [float(field) for field in line.split(",")]
-    except ValueError:
-        return False
-    return True
-
-
 def _fitted(given, x: np.ndarray):
     from . import fit
 
@@ -135,17 +114,19 @@ def _density(given):
     with given.file.open("rb") as file:
         stored = file.read(4) == b"TDEN"
     if not stored:
-        x = _load(given.file, given.key)
+        x = read_array(given.file, given.key)
         return _fitted(given, x), x
     from . import from_bytes
 
     if (given.order, given.map, given.support, given.basis) != ("auto", "auto", None, "cosine"):
         raise _MisuseError(f"{given.file} holds a density: --order, --map, --support and --basis are for fitting")
+    if given.key is not None:
+        raise _MisuseError(f"{given.file} holds a density: --key is for arrays")
     return from_bytes(given.file.read_bytes()), None
 
 
 def _fit(given) -> dict:
-    p = _fitted(given, _load(given.file, given.key))
+    p = _fitted(given, read_array(given.file, given.key))
     report = _facts(p)
     if given.output is not None:
         given.output.write_bytes(p.to_bytes())
@@ -168,7 +149,7 @@ def _evaluate(given) -> dict:
         raise _MisuseError("say where: pass either --at with numbers or --points with a file of them")
     if given.points is not None and not given.points.is_file():
         raise _MisuseError(f"there is no file {given.points}")
-    x = np.array(given.at) if given.points is None else _load(given.points, None)
+    x = np.array(given.at) if given.points is None else read_array(given.points, None)
     if given.what == "ppf" and x.dtype.kind in "buif" and not ((x >= 0) & (x <= 1)).all():
         raise _MisuseError(f"ppf takes probabilities in [0, 1]; got values from {x.min():g} to {x.max():g}")
     p, _ = _density(given)
@@ -204,7 +185,7 @@ def _plot(given) -> dict:
     if target.suffix[1:].lower() not in known:
         raise _MisuseError(f"{target} is no picture that matplotlib writes; end it in one of {', '.join(known)}")
     p, data = _density(given)
-    data = data if given.data is None else _load(given.data, None)
+    data = data if given.data is None else read_array(given.data, None)
     if given.kind in ("qq", "certificate") and data is None:
         raise _MisuseError(f"--kind {given.kind} compares with samples: pass --data")
     p.plot(data, kind=given.kind, parts=given.parts, ax=figure.add_subplot())
@@ -229,14 +210,16 @@ def _compress(given) -> dict:
 
     target = given.output or given.file.with_suffix(given.file.suffix + ".tdnz")
     start = time.perf_counter()
-    if given.key is None and (tensors := _load_several(given.file)) is not None:
+    if given.key is None and (tensors := read_tensors(given.file)) is not None:
         floats = [name for name, x in tensors.items() if x.dtype.kind == "f"]
         if floats and (given.step is None) != given.lossless:
             raise _MisuseError(f"{given.file} holds floats ({floats[0]!r}): pass either --step or --lossless")
+        if given.axis is not None:
+            raise _MisuseError(f"{given.file} holds {len(tensors)} arrays; pass --key with one of them, or no --axis")
         blob = compress_tensors(tensors, step=given.step, lossless=given.lossless, workers=given.workers)
         arrays = list(tensors.values())
     else:
-        x = _load(given.file, given.key)
+        x = read_array(given.file, given.key)
         if x.dtype.kind != "f" and (given.step is not None or given.lossless):
             raise _MisuseError(f"{given.file} holds {x.dtype}, which is coded exactly; leave --step and --lossless out")
         if x.dtype.kind == "f" and (given.step is None) != given.lossless:
@@ -268,21 +251,9 @@ def _decompress(given) -> dict:
     return {"written": str(target), "dtype": str(x.dtype), "shape": list(x.shape), "bytes": x.nbytes}
 
 
-def _load_several(path: Path) -> dict[str, np.ndarray] | None:
-    """All arrays of a .safetensors, or of a .npz with more than one; else None."""
-    if path.suffix.lower() == ".safetensors":
-        from safetensors.numpy import load_file
-
-        return load_file(path)
-    if path.suffix.lower() == ".npz":
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays) if len(arrays.files) > 1 else None
-    return None
-
-
 def _info(given) -> dict:
     if given.file.suffix.lower() in (".npy", ".npz", ".csv"):
-        x = _load(given.file, given.key)
+        x = read_array(given.file, given.key)
         report = {"kind": "array", "dtype": str(x.dtype), "shape": list(x.shape)}
         if x.size and x.dtype.kind in "buif":
             finite = x[np.isfinite(x)]

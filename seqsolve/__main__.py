@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("seqsolve: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, ImportError, OSError, RuntimeError, ArithmeticError) as error:
+    except (ValueError, TypeError, ImportError, OSError, RuntimeError, ArithmeticError, MemoryError) as error:
         print(f"seqsolve {given.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print(json.dumps(report, allow_nan=False) if given.json else _text(report))
@@ -72,6 +72,8 @@ def _check(given: argparse.Namespace) -> None:
             raise ValueError(f"{target} should end in {' or '.join(suffixes)}")
         if target is not None and not target.absolute().parent.is_dir():
             raise ValueError(f"there is no folder {target.parent}")
+        if target is not None and target.is_dir():
+            raise ValueError(f"{target} is a folder; name a file")
 
 
 def _read(given: argparse.Namespace):
@@ -104,6 +106,10 @@ def _diagnose(given: argparse.Namespace) -> dict:
     if not isinstance(module, torch.nn.RNNBase | torch.nn.RNNCellBase):
         raise ValueError(
             f"{given.model} holds a {type(module).__name__}; name the recurrent part that is meant by --name"
+        )
+    if x.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"{given.model} has weights of {x.dtype}: diagnose takes float32 or float64, run takes these too"
         )
     found = {}
     for name, layer, inputs in _layers(module, x):

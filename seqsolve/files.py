@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def read_module(path: Path, *, trust: bool = False, name: str | None = None, non
                 found = found.get_submodule(name)
             except AttributeError:
                 parts = [key for key, part in found.named_modules() if isinstance(part, nn.RNNBase | nn.RNNCellBase)]
-                raise ValueError(f"{path} has no part named {name!r}; its recurrent parts are {parts}") from None
+                raise ValueError(_no_part(path, name, parts)) from None
         return found.eval()
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):  # as training loops save it
         found = found["state_dict"]
@@ -53,12 +54,14 @@ def read_module(path: Path, *, trust: bool = False, name: str | None = None, non
 
 def _loaded(path: Path, trust: bool) -> Any:
     try:
-        if trust:
-            return torch.load(path, map_location="cpu", weights_only=False)
-        if not hasattr(torch.serialization, "safe_globals"):  # before torch 2.5
-            return torch.load(path, map_location="cpu", weights_only=True)
-        with torch.serialization.safe_globals(_PLAIN):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of a file that is refused, the sentences below say enough
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            if trust:
+                return torch.load(path, map_location="cpu", weights_only=False)
+            if not hasattr(torch.serialization, "safe_globals"):  # before torch 2.5
+                return torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_PLAIN):
+                return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
         if wanted is None:
@@ -78,7 +81,7 @@ def from_state(state: dict[str, Tensor], path: Any, name: str | None, nonlineari
     """The module whose state_dict this is, or of which a part's is in it."""
     roots = {match.group(1) or "": match.group(2) or "" for key in state if (match := _FIRST.fullmatch(key))}
     if name is not None and name not in roots:
-        raise ValueError(f"{path} has no part named {name!r}; its recurrent parts are {sorted(roots)}")
+        raise ValueError(_no_part(path, name, sorted(roots)))
     if name is None and len(roots) != 1:
         raise ValueError(
             f"{path} holds {'no' if not roots else 'several'} recurrent parts"
@@ -92,6 +95,12 @@ def from_state(state: dict[str, Tensor], path: Any, name: str | None, nonlineari
     suffix = roots[root]
     U, W = mine[f"weight_hh{suffix}"], mine.get(f"weight_ih{suffix}")
     projected = mine.get(f"weight_hr{suffix}")
+    odd = next((t for t in mine.values() if not t.is_floating_point() or t.layout != torch.strided or t.is_meta), None)
+    if odd is not None:
+        what = (
+            "without values" if odd.is_meta else f"of {odd.dtype}" if odd.layout == torch.strided else "that are sparse"
+        )
+        raise ValueError(f"{path} has weights {what}; save dense ones of real numbers")
     if U.dim() != 2 or W is None or W.dim() != 2:
         raise ValueError(f"{path} has a weight_hh without a matching weight_ih; it is no state_dict of torch's modules")
     hidden = U.shape[1] if projected is None else projected.shape[1]
@@ -116,21 +125,39 @@ def from_state(state: dict[str, Tensor], path: Any, name: str | None, nonlineari
     return module
 
 
+def _no_part(path: Any, name: str, parts: list[str]) -> str:
+    if parts == [""]:
+        return f"{path} is itself the recurrent part; leave --name {name} out"
+    return f"{path} has no part named {name!r}; its recurrent parts are {parts}"
+
+
+class _KeyError(ValueError):
+    """The file is whole, and the array that is asked for is not in it."""
+
+
+def _chosen(path: Path, names: list[str], key: str | None) -> str:
+    if key is None and len(names) != 1:
+        raise _KeyError(f"{path} holds {names}; pass --key with one of them")
+    if key is not None and key not in names:
+        raise _KeyError(f"{path} has no array {key!r}; it holds {names}")
+    return names[0] if key is None else key
+
+
 def read_inputs(path: Path, key: str | None = None) -> Tensor:
     """Inputs (T, m) or (T, B, m) from a .npy or .npz file."""
     try:
-        found = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError):
-        if not path.is_file():
-            raise
-        raise ValueError(f"{path} is not an array of numbers that numpy.save wrote") from None
-    if not isinstance(found, np.ndarray):
-        with found as archive:
-            if key is None and len(archive.files) != 1:
-                raise ValueError(f"{path} holds {archive.files}; pass --key with one of them")
-            if key is not None and key not in archive.files:
-                raise ValueError(f"{path} has no array {key!r}; it holds {archive.files}")
-            found = archive[archive.files[0] if key is None else key]
+        with path.open("rb") as file:  # numpy leaves a damaged archive open
+            found = np.load(file, allow_pickle=False)
+            if not isinstance(found, np.ndarray):
+                found = found[_chosen(path, found.files, key)]
+            elif key is not None:
+                raise _KeyError(f"{path} holds one array without a name; leave --key {key} out")
+    except (OSError, MemoryError, _KeyError):
+        raise
+    except Exception as error:  # a foreign or damaged file raises almost anything
+        objects = "Object arrays" in str(error)
+        what = "holds Python objects" if objects else "is damaged, or is no file of numpy.save or numpy.savez"
+        raise ValueError(f"{path} {what}; save an array of numbers") from None
     if found.dtype.kind not in "fiu" or found.dtype.itemsize > 8:
         raise ValueError(f"{path} holds {found.dtype}; pass real numbers")
     if found.ndim not in (2, 3) or not found.size:

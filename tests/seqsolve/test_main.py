@@ -1,6 +1,7 @@
 """The shell: what it reads, prints and writes, and its exit codes."""
 
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,16 @@ def files(tmp_path, monkeypatch, rng):
     np.save("complex.npy", x + 0j)
     np.save("objects.npy", np.array([[1, None]], dtype=object), allow_pickle=True)
     (tmp_path / "junk.npy").write_text("junk")
+    archive = (tmp_path / "two.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(archive[:300])
+    (tmp_path / "flipped.npz").write_bytes(archive[:500] + b"\xff" * 9 + archive[509:])
+    (tmp_path / "folder.npy").mkdir()
+    state = MODULES["gru"]().state_dict()
+    torch.save({name: t.to(torch.int32) for name, t in state.items()}, "whole.pt")
+    torch.save({name: t.to("meta") for name, t in state.items()}, "meta.pt")
+    torch.save({name: t.half() for name, t in state.items()}, "half.pt")
+    torch.save({name: t.to_sparse() if t.dim() == 2 else t for name, t in state.items()}, "sparse.pt")
+    (tmp_path / "pickle.pt").write_bytes(pickle.dumps({"a": 1}))
     return x
 
 
@@ -165,8 +176,21 @@ def test_a_stranger_needs_trust_and_a_name(files, capsys):
         ("run gru.pt narrow.npy", "narrow.npy has 2 numbers a step, and the module takes 3"),
         ("run gru.pt flat.npy", "flat.npy has shape (200,); pass inputs (T, m) or (T, B, m) with time first"),
         ("run gru.pt complex.npy", "complex.npy holds complex128; pass real numbers"),
-        ("run gru.pt objects.npy", "objects.npy is not an array of numbers that numpy.save wrote"),
-        ("run gru.pt junk.npy", "junk.npy is not an array of numbers that numpy.save wrote"),
+        ("run gru.pt objects.npy", "objects.npy holds Python objects; save an array of numbers"),
+        ("run gru.pt junk.npy", "junk.npy is damaged, or is no file of numpy.save or numpy.savez; save an array of"),
+        ("run gru.pt cut.npz", "cut.npz is damaged, or is no file of numpy.save or numpy.savez; save an array of"),
+        (
+            "run gru.pt flipped.npz --key a",
+            "flipped.npz is damaged, or is no file of numpy.save or numpy.savez; save an array",
+        ),
+        ("run gru.pt x.npy --key a", "x.npy holds one array without a name; leave --key a out"),
+        ("run gru.pt x.npy --name none", "gru.pt is itself the recurrent part; leave --name none out"),
+        ("run whole.pt x.npy", "whole.pt has weights of torch.int32; save dense ones of real numbers"),
+        ("run meta.pt x.npy", "meta.pt has weights without values; save dense ones of real numbers"),
+        ("run sparse.pt x.npy", "sparse.pt has weights that are sparse; save dense ones of real numbers"),
+        ("diagnose half.pt x.npy", "half.pt has weights of torch.float16: diagnose takes float32 or float64"),
+        ("run pickle.pt x.npy", "pickle.pt is not a file that torch.save wrote"),
+        ("run gru.pt x.npy --output folder.npy", "folder.npy is a folder; name a file"),
         ("run gru.pt two.npz", "two.npz holds ['a', 'b']; pass --key with one of them"),
         ("run gru.pt two.npz --key c", "two.npz has no array 'c'; it holds ['a', 'b']"),
         ("run gru.pt x.npy --method fast", "method='fast' is unknown"),
