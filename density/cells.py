@@ -7,14 +7,10 @@ import numpy as np
 from ._checks import as_weights, kept_samples, non_finite_message
 from .atoms import NO_ATOMS, Atoms
 from .histogram import CELLS, HistogramSketch, natural_unit
+from .repeats import repeats_in_cells, repeats_of_values, repeats_on_grid
 from .sources import is_source
 
 MINIMUM = 5  # samples
-_LEAST_COUNT, _LEAST_SHARE = 10, 1e-3  # of an atom
-_OUTSTANDING = 10  # times the counts around it that an atom among free values holds
-_OUTSTANDING_GRID = 5  # and one among rounded values, more than a smooth curve through its neighbours
-_VARIED = 20  # distinct values from which on `most` is known well enough to go by its own noise
-_NEIGHBOURS = 4  # on each side
 _MOST_ATOMS = 64
 ENDS = 512  # cells at each end that are seen as intervals
 
@@ -122,12 +118,10 @@ def cells(x, weights, workers, *, omit: bool = False) -> Cells:
         squares = np.bincount(which, weights * weights, len(centres)) / masses.sum() ** 2
         masses /= masses.sum()
     grid = rounding(centres, n) if sketch.exact else None
-    most, free = (None, np.zeros(len(centres))) if grid is None else smooth_counts(centres, counts, grid)
-    heavy = _outstanding(counts, n, most)
+    even = None if _half(centres, grid, dtype) is not None else grid  # the steps of float16 grow with the octave
+    heavy, centres, free = _repeats(sketch, values, centres, counts, even)
     kept, atoms, share = masses, NO_ATOMS, 1.0
     if heavy.any():
-        if not sketch.exact:
-            centres, free = _values_of(centres, counts, heavy, sketch, values)
         kept = np.where(heavy, masses * np.minimum(free / counts, 1), masses)  # of a rounded atom the height around it
         atoms, share = Atoms(_floats(centres[heavy]), _floats((masses - kept)[heavy])), float(kept.sum())
     rest = kept > 0
@@ -199,59 +193,25 @@ def rounding(values, n: int) -> float | None:
     return float((values[-1] - values[0]) / np.round(multiples[-1])) if slack < 0.05 else None
 
 
-def smooth_counts(values, counts, grid: float):
-    """What the neighbours on the grid let one expect at each value: the most that is plausible, and a fair guess.
-
-    Log-linear counts on one side promise c_1^2 / c_2, with c_1 and c_2 the counts one and two steps away (a geometric
-    law). Most: the largest of those and of the neighbours. Guess: the mean of two neighbours, or where there
-    is one c_1^2 / c_2, at most 2 c_1.
-    """
-    place = np.round((values - values[0]) / grid).astype(np.int64)
-
-    def at(offset):
-        where = np.minimum(np.searchsorted(place, place + offset), len(place) - 1)
-        return np.where(place[where] == place + offset, counts[where], 0).astype(np.float64)
-
-    left, right = at(-1), at(1)
-    near = np.maximum(left, right)
-    promised = np.maximum(left**2 / np.maximum(at(-2), 1), right**2 / np.maximum(at(2), 1))
-    guess = np.where((left > 0) & (right > 0), (left + right) / 2, np.minimum(promised, 2 * near))
-    return np.maximum(promised, near), guess
-
-
-def _outstanding(counts, n: int, most):
-    """Which values are atoms: by `most`, what their neighbours on the grid allow, or by the counts around them."""
-    heavy = counts >= max(_LEAST_COUNT, _LEAST_SHARE * n)
-    if not heavy.any():
-        return heavy
-    if most is not None:
-        noise = np.sqrt(most + 1) if len(counts) >= _VARIED else np.sqrt(counts)
-        heavy &= (counts >= _OUTSTANDING_GRID * most) & (counts - most > 6 * noise)
+def _repeats(sketch: HistogramSketch, values, centres, counts, grid: float | None):
+    """Which cells hold an atom, the middles of all cells with atoms in their places, and what else the cells hold."""
+    if not sketch.exact:
+        heavy, centres, free = repeats_in_cells(sketch, values)
+    elif grid is None:
+        heavy, free = repeats_of_values(counts), np.zeros(len(counts))
     else:
-        k = min(_NEIGHBOURS, len(counts) - 1)
-        padded = np.concatenate([np.full(k, np.nan), counts, np.full(k, np.nan)])
-        places = np.flatnonzero(heavy)
-        around = np.stack([padded[places + k + s] for s in range(-k, k + 1) if s])
-        heavy[places] = counts[places] >= _OUTSTANDING * np.nanmedian(around, axis=0)
+        heavy, free = repeats_on_grid(centres, counts, grid)
     if heavy.sum() > _MOST_ATOMS:
         heavy &= counts >= np.sort(counts[heavy])[-_MOST_ATOMS]
-    return heavy
+    return heavy, centres, free
 
 
-def _values_of(centres, counts, heavy, sketch: HistogramSketch, values):
-    """The values of the atoms in their cells (the commonest sample there, or 0 in its cell), and what else is there."""
-    centres, free = centres.copy(), np.zeros(len(centres))
-    zero = sketch.cell_of(np.zeros(1))[0]
-    for j in np.flatnonzero(heavy):
-        if len(values):
-            lo = centres[j - 1] if j else -np.inf
-            hi = centres[j + 1] if j + 1 < len(centres) else np.inf
-            near = values[(values >= lo) & (values <= hi)]
-            seen, times = np.unique(near[sketch.cell_of(near) == j], return_counts=True)
-            centres[j], free[j] = seen[np.argmax(times)], counts[j] - times.max()
-        elif j == zero and abs(centres[j]) < 1e-290:
-            centres[j] = 0.0
-    return centres, np.maximum(free, 0)
+def _half(centres, grid: float | None, dtype):
+    """The spacing of float16 at each value, where that and no coarser grid is how the data were rounded; or None."""
+    if dtype != np.float16:
+        return None
+    half = np.spacing(np.abs(centres).astype(np.float16)).astype(np.float64)
+    return half if np.isfinite(half).all() and (grid is None or grid <= half.max()) else None
 
 
 def _widths(centres, counts, grid: float | None, dtype):
@@ -260,8 +220,8 @@ def _widths(centres, counts, grid: float | None, dtype):
     The grid; of float16 also its own spacing, which grows with the octave; and where at least half of the samples
     repeat others without any common step, half of the way to the neighbours.
     """
-    half = np.spacing(np.abs(centres).astype(np.float16)).astype(np.float64) if dtype == np.float16 else None
-    if half is not None and np.isfinite(half).all() and (grid is None or grid <= half.max()):
+    half = _half(centres, grid, dtype)
+    if half is not None:
         return np.maximum(half, grid or 0.0)
     if grid is not None:
         return np.full(len(centres), grid)

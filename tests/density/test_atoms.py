@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 import density as ds
 from density.atoms import Atoms
-from density.cells import cells, smooth_counts
+from density.cells import cells
+from density.repeats import smooth_counts
 
 
 @pytest.fixture(scope="module")
