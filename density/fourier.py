@@ -239,7 +239,7 @@ class FourierDensity:
     def plot(self, data=None, *, kind: str = "density", parts: bool = False, ax=None):
         """A picture on one matplotlib Axes, which is returned.
 
-        kind : "density", over a histogram of `data` if given (with `parts` the map and the polynomial on it too);
+        kind : "density", over a histogram of `data` if given (with `parts` the map, its components, the polynomial);
             "order", the criterion over the orders that were tried; "qq", quantiles of `data` and their 99 % band;
             "certificate", the eigenvalues of M, none above 1 at the maximum. The last two need the `data` of the fit.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def plot_convergence(solution: Solution, *, ax: Any = None) -> Any:
-    """Residual after each sweep, every window a line; circles where an iterate overflowed.
+    """Residual after each sweep, every window a line; circles where an iterate overflowed, crosses at inf and NaN.
 
     Parameters
     ----------
@@ -30,15 +31,18 @@ def plot_convergence(solution: Solution, *, ax: Any = None) -> Any:
     ax = _axes(ax)
     windows = np.unique(history["window"])
     shown = windows[np.linspace(0, len(windows) - 1, min(len(windows), 200)).round().astype(int)]
+    style: dict[str, Any] = {"color": "C0", "alpha": max(0.08, 0.9 / len(shown) ** 0.5)}
     for k in shown:
         mine = history[history["window"] == k]
-        ax.plot(mine["sweep"], _visible(mine["residual"]), color="C0", alpha=max(0.08, 0.9 / len(shown) ** 0.5))
+        ax.plot(mine["sweep"], _visible(mine["residual"]), marker="." if len(mine) == 1 else None, **style)
     over = history[history["overflows"] > 0]
     if len(over):
         ax.plot(over["sweep"], _visible(over["residual"]), "o", color="C3", fillstyle="none", label="overflow")
+    _mark_lost(ax, history["sweep"][~np.isfinite(history["residual"])])
+    if ax.get_legend_handles_labels()[0]:
         ax.legend(frameon=False)
-    title = f"{solution.method}: {len(windows)} windows of up to {solution.window} steps"
-    return _finish(ax, title)
+    many = "1 window" if len(windows) == 1 else f"{len(windows)} windows"
+    return _finish(ax, f"{solution.method}: {many} of up to {solution.window} steps")
 
 
 def plot_ladder(solutions: Mapping[str, Solution], *, ax: Any = None) -> Any:
@@ -53,14 +57,21 @@ def plot_ladder(solutions: Mapping[str, Solution], *, ax: Any = None) -> Any:
     -------
     matplotlib.axes.Axes
     """
+    if not solutions:
+        raise ValueError("solutions is empty; pass label -> solution, at least one")
+    for solution in solutions.values():
+        if not len(solution.history):
+            raise ValueError(f"method={solution.method!r} makes no sweeps: there is no convergence to plot")
     ax = _axes(ax)
     for label, solution in solutions.items():
         history = solution.history
-        if not len(history):
-            raise ValueError(f"method={solution.method!r} makes no sweeps: there is no convergence to plot")
         sweeps = np.unique(history["sweep"])
         worst = [float(history["residual"][history["sweep"] == s].max()) for s in sweeps]
-        ax.plot(sweeps, _visible(np.asarray(worst)), "o-", markersize=4, label=f"{label}: {sweeps[-1]} sweeps")
+        many = "1 sweep" if sweeps[-1] == 1 else f"{sweeps[-1]} sweeps"
+        name = fill(f"{label}: {many}", 44)  # a longer line would leave the curves no room
+        ax.plot(sweeps, _visible(np.asarray(worst)), "o-", markersize=4, label=name)
+    lost = [s.history["sweep"][~np.isfinite(s.history["residual"])] for s in solutions.values()]
+    _mark_lost(ax, np.concatenate(lost))
     ax.legend(frameon=False)
     return _finish(ax, "residual sweep by sweep")
 
@@ -107,26 +118,45 @@ def plot_states(states: np.ndarray, *, ax: Any = None) -> Any:
     states = np.asarray(states)
     if states.ndim < 2 or not states.size:
         raise ValueError(f"states has shape {states.shape}; pass (T, n) with at least one step")
-    first = states.reshape(len(states), -1, states.shape[-1])[:, 0]
+    sequences = states.reshape(len(states), -1, states.shape[-1])
+    first = sequences[:, 0]
     every = max(1, len(first) // 4000)  # more than a picture can show
-    ax, first = _axes(ax), first[::every]
+    ax, first = _axes(ax), first[::every].astype(np.float64)
+    finite = np.isfinite(first)
+    size = float(np.abs(np.where(finite, first, 0.0)).max()) or 1.0
+    unit = 1.0 if 1e-100 < size < 1e100 else float(f"1e{int(np.floor(np.log10(size)))}")  # matplotlib's range is less
+    named = "state" + ("" if unit == 1 else f" / {unit:.0e}".replace("+", ""))
+    if sequences.shape[1] > 1:
+        named += f", the first of {sequences.shape[1]} sequences"
     if first.shape[1] <= 8:
-        ax.plot(np.arange(len(first)) * every, first, linewidth=0.8)
+        lines = ax.plot(np.arange(len(first)) * every, first / unit, ".-" if len(first) <= 40 else "-", linewidth=0.8)
         ax.spines[["top", "right"]].set_visible(False)
+        if len(lines) > 1:
+            names = [f"unit {k}" for k in range(len(lines))]
+            ax.legend(lines, names, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+        if not finite.all():
+            ax.set_title("gaps: not finite", fontsize="medium")
     else:
-        size = float(np.nanmax(np.abs(np.where(np.isfinite(first), first, np.nan)), initial=0.0)) or 1.0
         image = ax.imshow(
-            first.T, aspect="auto", cmap="RdBu_r", vmin=-size, vmax=size, interpolation="nearest",
-            extent=(0, len(states), first.shape[1] - 0.5, -0.5),
+            np.where(finite, first / unit, np.nan).T, aspect="auto", cmap="RdBu_r", vmin=-size / unit, vmax=size / unit,
+            interpolation="nearest", extent=(0, len(states), first.shape[1] - 0.5, -0.5),
         )  # fmt: skip
-        ax.figure.colorbar(image, ax=ax)
-    ax.set(xlabel="step", ylabel="state" if first.shape[1] <= 8 else "unit")
+        ax.set_facecolor("0.6")
+        ax.figure.colorbar(image, ax=ax, label=named if finite.all() else f"{named} (grey: not finite)")
+    ax.set(xlabel="step", ylabel=named if first.shape[1] <= 8 else "unit")
     return ax
 
 
 def _visible(residual: np.ndarray) -> np.ndarray:
-    """On a logarithmic axis: zero at the bottom, inf left out."""
-    return np.where(np.isfinite(residual), np.maximum(residual, 1e-18), np.nan)
+    """On a logarithmic axis: zero at the bottom, what is beyond all use at the top, inf and NaN left out."""
+    return np.where(np.isfinite(residual), np.clip(residual, 1e-18, 1e18), np.nan)
+
+
+def _mark_lost(ax: Any, sweeps: np.ndarray) -> None:
+    """Crosses along the upper edge, at sweeps whose residual is no number."""
+    if len(sweeps):
+        style: dict[str, Any] = {"color": "C3", "transform": ax.get_xaxis_transform(), "label": "inf or NaN"}
+        ax.plot(np.unique(sweeps), np.full(len(np.unique(sweeps)), 0.98), "x", **style)
 
 
 def _finish(ax: Any, title: str) -> Any:

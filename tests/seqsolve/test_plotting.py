@@ -64,3 +64,45 @@ def test_states_and_predictions(rng):
     ax = plot_predictions(d)
     assert ax.get_title() == "verdict: sequential"
     assert {t.get_text() for t in ax.get_yticklabels()} == set(d.predictions)
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_not_finite_is_marked_and_names_are_wrapped(rng):
+    from dataclasses import replace
+
+    u = torch.from_numpy(rng.standard_normal((60, 2)))
+    solution = sq.solve(lambda x, u: torch.tanh(0.9 * x + u), torch.zeros(2).double(), u, method="newton", window=60)
+    history = solution.history.copy()
+    history["residual"][0], history["residual"][1] = np.nan, 1e300
+    lost = replace(solution, history=history)
+    name = "a long name of a model with its settings " * 4
+    for ax in (sq.plotting.plot_convergence(lost), sq.plotting.plot_ladder({name: lost})):
+        ax.figure.canvas.draw()
+        texts = [t.get_text() for t in ax.get_legend().get_texts()]
+        assert texts[-1] == "inf or NaN"
+        assert max(len(line) for text in texts for line in text.split("\n")) <= 44
+        assert ax.get_lines()[-1].get_xdata().tolist() == [history["sweep"][0]]
+        assert np.nanmax(ax.get_lines()[0].get_ydata()) == 1e18
+    assert sq.plotting.plot_convergence(lost).get_title() == "newton: 1 window of up to 60 steps"
+    one = sq.plotting.plot_convergence(replace(solution, history=history[2:3]))
+    assert one.get_lines()[0].get_marker() == "."  # a line of one point cannot be seen
+    with pytest.raises(ValueError, match="solutions is empty; pass label -> solution, at least one"):
+        sq.plotting.plot_ladder({})
+
+
+@pytest.mark.filterwarnings("error")
+def test_states_say_which_sequence_which_unit_and_what_is_missing(rng):
+    from seqsolve.plotting import plot_states
+
+    x = rng.standard_normal((30, 2, 3))
+    ax = plot_states(x)
+    assert ax.get_ylabel() == "state, the first of 2 sequences"
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["unit 0", "unit 1", "unit 2"]
+    x[3] = np.nan
+    assert plot_states(x[:, 0]).get_title() == "gaps: not finite"
+    wide = rng.standard_normal((30, 12)) * 1e307
+    wide[4, 5] = np.inf
+    ax = plot_states(wide)
+    ax.figure.canvas.draw()
+    assert ax.figure.axes[1].get_ylabel() == "state / 1e307 (grey: not finite)"
+    assert np.ma.count_masked(ax.images[0].get_array()) == 1
