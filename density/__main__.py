@@ -73,6 +73,9 @@ def _parser() -> argparse.ArgumentParser:
             "--support", nargs=2, type=float, metavar=("LO", "HI"), help="ends that are believed; one may be inf"
         )
         command.add_argument("--basis", default="cosine", choices=("cosine", "periodic"))
+        command.add_argument(
+            "--nan", default="raise", choices=("raise", "omit"), help="omit leaves NaN and inf out; default raise"
+        )
     compress = commands.add_parser("compress", help="compress an array; integers exactly, floats with --step")
     compress.add_argument("--step", type=float, help="distance of the levels of floats; decoded within half of it")
     compress.add_argument("--lossless", action="store_true", help="keep every bit of floats")
@@ -106,7 +109,12 @@ def _fitted(given, x: np.ndarray):
     if given.map not in ("auto", *MAPS):
         raise _MisuseError(f"--map {given.map} is not known; pass auto or one of {', '.join(MAPS)}")
     order = given.order if given.order == "auto" else int(given.order)
-    return fit(x, order=order, map=given.map, support=given.support, basis=given.basis)
+    return fit(x, order=order, map=given.map, support=given.support, basis=given.basis, nan_policy=given.nan)
+
+
+def _kept(given, x: np.ndarray) -> np.ndarray:
+    """The samples that a fit counted."""
+    return x[np.isfinite(x)] if given.nan == "omit" and x.dtype.kind == "f" else x
 
 
 def _density(given):
@@ -115,11 +123,13 @@ def _density(given):
         stored = file.read(4) == b"TDEN"
     if not stored:
         x = read_array(given.file, given.key)
-        return _fitted(given, x), x
+        return _fitted(given, x), _kept(given, x)
     from . import from_bytes
 
     if (given.order, given.map, given.support, given.basis) != ("auto", "auto", None, "cosine"):
         raise _MisuseError(f"{given.file} holds a density: --order, --map, --support and --basis are for fitting")
+    if given.nan != "raise" and getattr(given, "data", None) is None:
+        raise _MisuseError(f"{given.file} holds a density: --nan is for samples")
     if given.key is not None:
         raise _MisuseError(f"{given.file} holds a density: --key is for arrays")
     return from_bytes(given.file.read_bytes()), None
@@ -185,7 +195,7 @@ def _plot(given) -> dict:
     if target.suffix[1:].lower() not in known:
         raise _MisuseError(f"{target} is no picture that matplotlib writes; end it in one of {', '.join(known)}")
     p, data = _density(given)
-    data = data if given.data is None else read_array(given.data, None)
+    data = data if given.data is None else _kept(given, read_array(given.data, None))
     if given.kind in ("qq", "certificate") and data is None:
         raise _MisuseError(f"--kind {given.kind} compares with samples: pass --data")
     p.plot(data, kind=given.kind, parts=given.parts, ax=figure.add_subplot())

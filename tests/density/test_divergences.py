@@ -45,6 +45,18 @@ def test_wasserstein_with_atoms(rng):
     assert np.isclose(p.wasserstein(q), stats.wasserstein_distance(s, t), atol=0.015)  # 5 standard errors of a mean
 
 
+def test_wasserstein_of_counts_is_certain_where_the_density_nearly_vanishes(rng):
+    """Quantiles jump at the gaps between the counts; a doubtful quadrature would warn, and warnings are errors."""
+    few = ds.fit(rng.poisson(1, 20_000))
+    waits = ds.fit(rng.exponential(3, size=2000))
+    for p, q in ((few, waits), (few, ds.fit(rng.poisson(0.3, 2000))), (few, ds.fit(rng.normal(3, 1, 2000)))):
+        bare = [replace(d, tail=replace(d.tail, mass=0.0)) for d in (p, q)]
+        ends = np.concatenate([d.ppf([1e-13, 1 - 1e-13]) for d in bare])
+        t = np.linspace(ends.min(), ends.max(), 400_001)
+        assert np.isclose(p.wasserstein(q), np.trapezoid(np.abs(bare[0].cdf(t) - bare[1].cdf(t)), t), rtol=1e-6)
+        assert p.wasserstein(q, order=2) >= p.wasserstein(q)
+
+
 def test_distances_that_do_not_exist(rng):
     heavy = ds.fit(rng.standard_cauchy(2000), map="cauchy", order=3)
     p = _fit(rng.standard_normal(500))

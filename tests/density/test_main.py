@@ -65,6 +65,24 @@ def test_fit_writes_a_density_that_info_reads(files, capsys):
     assert "is believed" in json.loads(out.out)["explanation"]
 
 
+def test_nan_omit_leaves_them_out(files, capsys):
+    x = np.load(files / "x.npy")
+    np.save(files / "gaps.npy", np.concatenate([x, [np.nan, np.inf]]))
+    code, out = run(capsys, "fit", files / "gaps.npy", "--map", "logistic", "--order", 3)
+    assert code == 2
+    assert "NaN" in out.err
+    fast = ["--nan", "omit", "--map", "logistic", "--order", 3]
+    code, out = run(capsys, "fit", files / "gaps.npy", *fast, "-o", files / "gaps.tden")
+    assert code == 0
+    assert ds.from_bytes((files / "gaps.tden").read_bytes()) == ds.fit(x, map="logistic", order=3)
+    code, out = run(capsys, "eval", files / "gaps.npy", *fast, "--at", "3")
+    assert float(out.out) == ds.fit(x, map="logistic", order=3).pdf(3.0)
+    pytest.importorskip("matplotlib")
+    assert run(capsys, "plot", files / "gaps.npy", *fast, "-o", files / "gaps.png")[0] == 0
+    code, out = run(capsys, "plot", files / "gaps.tden", "--nan", "omit", "--kind", "qq", "--data", files / "gaps.npy")
+    assert code == 0
+
+
 @pytest.mark.parametrize(
     "name, options, error", [("ints.npy", [], 0), ("x.npy", ["--step", "0.01"], 0.005), ("x.npy", ["--lossless"], 0)]
 )
@@ -195,6 +213,8 @@ MISUSE = [
     (["fit", "x.npy", "-o", "."], ". is a folder; name a file"),
     (["sample", "stored.tden", "--key", "x"], "stored.tden holds a density: --key is for arrays"),
     (["compress", "xy.npz", "--lossless", "--axis", "0"], "xy.npz holds 2 arrays; pass --key with one of them"),
+    (["sample", "stored.tden", "--nan", "omit"], "stored.tden holds a density: --nan is for samples"),
+    (["fit", "x.npy", "--nan", "drop"], "invalid choice"),
     (["frobnicate", "x.npy"], "invalid choice"),
     ([], "required"),
 ]
