@@ -25,6 +25,7 @@ def fit():
     p.plot(x, ax=axis)
     grid = np.linspace(*p.ppf([0.002, 0.998]), 2000)
     axis.plot(grid, known.pdf(grid), "k--", lw=0.8, label=f"truth, KL {known.kl(p):.1e} nats")
+    axis.set_ylim(0, 1.1 * known.pdf(grid).max())  # the legend of three stands above the picture
     axis.legend(frameon=False, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 1.14))
     return figure
 
