@@ -266,7 +266,9 @@ def natural_unit(x) -> float:
     Dividing two arrays that differ by a factor by their units leaves the same numbers but for the last digit, up to
     a power of two, and the cells do not see that.
     """
-    largest = max(abs(float(np.max(x))), abs(float(np.min(x))))
+    x = np.asarray(x).reshape(-1)
+    parts = (x[at : at + _CHUNK] for at in range(0, len(x), _CHUNK))  # least and greatest in one reading
+    largest = max(max(abs(float(part.max())), abs(float(part.min()))) for part in parts)
     return 2 * float(np.frexp(largest / np.sqrt(3))[0]) if 0 < largest < np.inf else 1.0
 
 

@@ -10,6 +10,7 @@ from .mixture_map import MixtureMap
 from .own_map import OwnMap
 
 _POINT = 1 / 32  # half waves of the highest order that an interval may be wide and still count as a point
+_FELT = 1.0  # samples in a sketch's cell, times half waves squared, from which its width changes the likelihood
 
 AnyMap = Map | OwnMap | MixtureMap
 
@@ -24,7 +25,8 @@ class Image:
 
     def __init__(self, data: Cells, m: AnyMap, basis: str):
         self.masses, self.basis = data.masses, basis
-        self.rounded = data.widths is not None or data.spans is not None
+        self.spans, self.counts = data.spans is not None, data.masses * data.n
+        self.rounded = data.widths is not None or self.spans
         if data.widths is not None:
             self.low, self.high = (m.forward(x) for x in data.bounds)
         else:
@@ -40,7 +42,10 @@ class Image:
         if not self.rounded:
             return Circle(_nodes_of(self.low, masses, count, periodic), self.basis)
         low, high = self.low, self.high
-        wide = (high - low) * max(order, 1) > _POINT
+        waves = (high - low) * max(order, 1)
+        wide = waves > _POINT
+        if self.spans:
+            wide &= self.counts * waves**2 > _FELT
         if not wide.any():
             return Circle(_nodes_of((low + high) / 2, masses, count, periodic), self.basis)
         points = _nodes_of((low + high)[~wide] / 2, masses[~wide], count, periodic)
