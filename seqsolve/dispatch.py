@@ -15,7 +15,7 @@ from functools import lru_cache
 from .cells import lane_seconds
 from .step_table import BATCHES, STEP, UNITS
 
-_MARGIN, _TRAINING_MARGIN = 0.8, 0.75  # the fused loop must be estimated this much faster: machines differ
+_MARGIN, _TRAINING_MARGIN = 0.77, 0.75  # the fused loop must be estimated this much faster: machines differ
 _AHEAD, _TRY = 0.4, 5e-3  # of torch's seconds that chunks may take, and how many of these make a burn-in worth trying
 _FUSED_CALL, _FUSED_LAYER = 2.6e-5, 1.4e-5  # seconds before the first step, as `benchmarks.dispatch_sweep` shows
 _FEW = 160  # steps below which a twentieth of them, what a burn-in may take, is no burn-in
